@@ -1,0 +1,69 @@
+"""`python -m benchmarks [NAME ...]`: run benchmarks and print what they found beside what they must reach."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks import chain, foreach, frame, hello, imports
+from benchmarks.harness import Bench, RunFailed
+from benchmarks.sides import daskflow, metaflow
+from benchmarks.table import Line, as_json, show
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BENCHMARKS: dict[str, Callable[[Bench], list[Line]]] = {
+    "imports": imports.measure,
+    "hello": hello.measure,
+    "chain": chain.measure,
+    "foreach": foreach.measure,
+    "frame": frame.measure,
+}
+
+
+def options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure daskflow and Metaflow by turns. Metaflow gets a virtual environment on first use.",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHMARKS)} (all)")
+    parser.add_argument("-n", "--runs", type=int, help="how often to run each side")
+    parser.add_argument("--short", action="store_true", help="tiny sizes, once: only shows that they work")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--only", choices=("daskflow", "metaflow"), help="measure one side alone")
+    parser.add_argument("--peer-python", type=Path, metavar="FILE", help="an interpreter that has Metaflow")
+    chosen = parser.parse_args()
+    unknown = [name for name in chosen.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    if chosen.runs is not None and chosen.runs < 1:
+        parser.error(f"--runs must be at least 1, not {chosen.runs}")
+    return chosen
+
+
+def main() -> None:
+    """Run the chosen benchmarks, one after the other."""
+    chosen = options()
+    ours = None if chosen.only == "metaflow" else daskflow()
+    peer = None if chosen.only == "daskflow" else metaflow(chosen.peer_python)
+    bench = Bench(ours, peer, chosen.runs, chosen.short)
+    lines = []
+    for name in chosen.names or BENCHMARKS:
+        print(f"{name} ...", file=sys.stderr)
+        try:
+            lines += BENCHMARKS[name](bench)
+        except RunFailed as error:
+            sys.exit(f"benchmark {name}: {error}")
+    if chosen.json:
+        sides = [side for side in (bench.ours, bench.peer) if side is not None]
+        print(as_json(lines, {side.name: side.versions() for side in sides}))
+    else:
+        show(lines)
+
+
+if __name__ == "__main__":
+    main()

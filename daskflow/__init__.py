@@ -1,0 +1,67 @@
+"""daskflow: flows of steps, run on Dask.
+
+Names are loaded when they are first used, so that ``import daskflow`` stays cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from daskflow._current import current
+    from daskflow.client import Daskflow, DataArtifact, Flow, Run, Step, Task
+    from daskflow.flow.decorator import StepDecorator
+    from daskflow.flow.include_file import IncludeFile
+    from daskflow.flow.parameters import JSONType, JSONTypeClass, Parameter
+    from daskflow.flow.spec import FlowSpec, step
+
+_WHERE = {
+    # writing flows
+    "FlowSpec": "daskflow.flow.spec",
+    "step": "daskflow.flow.spec",
+    "Parameter": "daskflow.flow.parameters",
+    "JSONType": "daskflow.flow.parameters",
+    "JSONTypeClass": "daskflow.flow.parameters",
+    "IncludeFile": "daskflow.flow.include_file",
+    "current": "daskflow._current",
+    "StepDecorator": "daskflow.flow.decorator",
+    # reading what they left
+    "Daskflow": "daskflow.client",
+    "Flow": "daskflow.client",
+    "Run": "daskflow.client",
+    "Step": "daskflow.client",
+    "Task": "daskflow.client",
+    "DataArtifact": "daskflow.client",
+}
+
+__all__ = [
+    "Daskflow",
+    "DataArtifact",
+    "Flow",
+    "FlowSpec",
+    "IncludeFile",
+    "JSONType",
+    "JSONTypeClass",
+    "Parameter",
+    "Run",
+    "Step",
+    "StepDecorator",
+    "Task",
+    "current",
+    "step",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'daskflow' has no attribute '{name}'; it has {', '.join(__all__)}")
+    value = getattr(importlib.import_module(_WHERE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

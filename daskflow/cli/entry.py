@@ -1,0 +1,180 @@
+"""From the words of a command line to a command, and from an error to one line and an exit status."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from daskflow import __version__, settings
+from daskflow.errors import DaskflowException, InternalError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from daskflow.flow.graph import Graph
+    from daskflow.flow.spec import FlowSpec
+
+COMMANDS = {
+    "check": "daskflow.cli.check:check",
+    "show": "daskflow.cli.check:show",
+    "output-dot": "daskflow.cli.check:output_dot",
+    "run": "daskflow.cli.run:run_command",
+    "dump": "daskflow.cli.dump:dump",
+    "logs": "daskflow.cli.logs:logs",
+    "help": "daskflow.cli.check:help_command",
+    "version": "daskflow.cli.check:version",
+}
+"""Name of each command and where it is; nothing is imported but what is called."""
+
+
+@dataclass
+class Invocation:
+    """What every command gets.
+
+    Attributes
+    ----------
+    flow_class
+        The flow.
+    settings
+        From the environment and the configuration files.
+    store
+        URL of the store.
+    quiet
+        No banner.
+    """
+
+    flow_class: type[FlowSpec]
+    settings: settings.Settings
+    store: str
+    quiet: bool
+
+    def graph(self) -> Graph:
+        """The flow's graph, checked. Raises :class:`LintWarn`."""
+        from daskflow.flow import lint
+        from daskflow.flow.graph import Graph
+
+        graph = Graph.of(self.flow_class)
+        lint.check(graph)
+        return graph
+
+    def banner(self) -> None:
+        """Say what runs for whom, on stderr."""
+        if not self.quiet:
+            user = self.settings.user or "unknown user"
+            click.echo(
+                f"daskflow {__version__} executing {self.flow_class.__name__} for user:{user}", err=True
+            )
+
+
+class FlowCommands(click.Group):
+    """The commands of one flow, each loaded when it is called."""
+
+    def __init__(self, flow_class: type[FlowSpec], **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self._flow_class = flow_class
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name; one that needs the flow's parameters is made for this flow."""
+        import importlib
+
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        found = getattr(importlib.import_module(module), name)
+        command: click.Command = found if isinstance(found, click.Command) else found(self._flow_class)
+        return command
+
+
+def commands_of(flow_class: type[FlowSpec]) -> click.Group:
+    """The command line of a flow."""
+
+    @click.pass_context
+    def top(ctx: click.Context, quiet: bool | None, datastore: str | None) -> None:
+        found = settings.load()
+        for note in found.notes:
+            click.echo(note, err=True)
+        ctx.obj = Invocation(
+            flow_class=flow_class,
+            settings=found,
+            store=settings.datastore_root(found, option=datastore),
+            quiet=found.quiet if quiet is None else quiet,
+        )
+        if ctx.invoked_subcommand is None:
+            from daskflow.cli.check import check
+
+            ctx.invoke(check)
+
+    return FlowCommands(
+        flow_class,
+        callback=top,
+        invoke_without_command=True,
+        context_settings={"max_content_width": 110, "auto_envvar_prefix": "DASKFLOW"},
+        help=f"Run the flow {flow_class.__name__} and look at what its runs left.",
+        params=[
+            click.Option(["--quiet/--not-quiet"], default=None, help="No banner."),
+            click.Option(["--datastore", "--datastore-root"], metavar="DIR", help="Where results are kept."),
+        ],
+    )
+
+
+def invoke(flow_class: type[FlowSpec], arguments: Sequence[str]) -> int:
+    """Carry out a command line; returns the exit status."""
+    try:
+        commands = commands_of(flow_class)
+        with commands.make_context(_program(), list(arguments)) as ctx:
+            result = commands.invoke(ctx)
+            return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.Abort:
+        return 1
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except DaskflowException as error:
+        tell(error)
+        return 1
+    except BrokenPipeError:  # whoever read our output has gone
+        return 1
+    except KeyboardInterrupt:
+        click.echo("Interrupted.", err=True)
+        return 130
+    except Exception:  # noqa: BLE001 - a defect of ours: all that helps to find it
+        import traceback
+
+        click.echo("Internal error:", err=True)
+        click.echo(traceback.format_exc(), err=True)
+        return 1
+
+
+def tell(error: DaskflowException) -> None:
+    """Print an error: its headline and place, then what happened and what to do."""
+    place = ""
+    if error.source_file:
+        place += f" in file {error.source_file}"
+    if error.line_no is not None and "line" not in error.headline:
+        place += f" on line {error.line_no}"
+    click.echo(f"{_bold(error.headline)}{place}:", err=True)
+    for line in error.message.splitlines():
+        click.echo(f"    {line}", err=True)
+    if isinstance(error, InternalError):
+        click.echo("    This is a defect of daskflow.", err=True)
+
+
+def _bold(text: str) -> str:
+    return click.style(text, fg="red", bold=True) if sys.stderr.isatty() else text
+
+
+def _program() -> str:
+    import os
+
+    main: Any = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    return f"python -m {spec.name}" if spec is not None else f"python {os.path.basename(sys.argv[0])}"

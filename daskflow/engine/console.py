@@ -1,0 +1,231 @@
+"""What a person sees of a run while it runs.
+
+Everything is printed by one thread of its own: whoever reads the output may stop reading or go away, and neither the run
+nor a step waits for him. What can't be shown then is in the logs.
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from daskflow.engine.frontier import Planned
+    from daskflow.task.spec import TaskResult, TaskSpec
+
+BACKLOG = 20_000
+"""Lines that wait for a slow reader before any are left out."""
+PATIENCE_SECONDS = 2.0
+"""How long the end of a run waits for its reader."""
+REFRESH_SECONDS = 0.1
+
+
+@dataclass
+class StepState:
+    """How far a step is.
+
+    Attributes
+    ----------
+    waiting, running, done, failed
+        Numbers of tasks.
+    began, ended
+        Monotonic seconds of its first start and its last end; None before.
+    """
+
+    waiting: int = 0
+    running: int = 0
+    done: int = 0
+    failed: int = 0
+    began: float | None = None
+    ended: float | None = None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since its first task started, until its last one ended."""
+        if self.began is None:
+            return 0.0
+        still = self.running or self.waiting
+        return (time.monotonic() if still or self.ended is None else self.ended) - self.began
+
+
+class Display(Protocol):
+    """Puts lines and states before a person's eyes; called by one thread only."""
+
+    def line(self, label: str, stream: str, text: str) -> None:
+        """One line; ``label`` says whose."""
+        ...
+
+    def refresh(self, steps: dict[str, StepState]) -> None:
+        """The states have changed, or time has passed."""
+        ...
+
+    def close(self, steps: dict[str, StepState]) -> None:
+        """The run is over."""
+        ...
+
+
+class Plain:
+    """Time-stamped lines ``<time> [run/step/task (pid N)] text``."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def line(self, label: str, stream: str, text: str) -> None:
+        """Print one line."""
+        now = datetime.now().strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+        self._out.write(f"{now} [{label}] {text}\n" if label else f"{now} {text}\n")
+
+    def refresh(self, steps: dict[str, StepState]) -> None:
+        """Let what was printed be seen."""
+        self._out.flush()
+
+    def close(self, steps: dict[str, StepState]) -> None:
+        """Let what was printed be seen."""
+        self._out.flush()
+
+
+@dataclass(frozen=True)
+class _Line:
+    label: str
+    stream: str
+    text: str
+
+
+@dataclass
+class _Steps:
+    """The states of all steps; changed by worker threads, read by the printing one."""
+
+    states: dict[str, StepState] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def change(self, step: str, **by: int) -> None:
+        now = time.monotonic()
+        with self.lock:
+            state = self.states.setdefault(step, StepState())
+            for name, amount in by.items():
+                setattr(state, name, max(0, getattr(state, name) + amount))
+            if by.get("running", 0) > 0:
+                state.began = state.began if state.began is not None else now
+            else:
+                state.ended = now
+
+
+class Console:
+    """A run's display: a sink for workers, and told by the driver what is planned and what is over."""
+
+    def __init__(self, run: str, display: Display) -> None:
+        self._run = run
+        self._display = display
+        self._steps = _Steps()
+        self._queue: queue.Queue[_Line | None] = queue.Queue(BACKLOG)
+        self._left_out = 0
+        self._running: set[str] = set()
+        self._gone = False
+        self._thread = threading.Thread(target=self._print_all, name="daskflow-console", daemon=True)
+        self._thread.start()
+
+    def say(self, text: str) -> None:
+        """A line of the run's own."""
+        for line in text.splitlines() or [""]:
+            self._put(_Line("", "", line))
+
+    def notice(self, text: str) -> None:
+        """Something the user should know about the run."""
+        self._put(_Line(self._run, "notice", text))
+
+    def started(self, spec: TaskSpec, pid: int) -> None:
+        """A task's process runs."""
+        self._running.add(str(spec.name))
+        self._steps.change(spec.name.step, waiting=-1, running=1)
+        self._put(_Line(self._label(spec, pid), "system", "Task is starting."))
+
+    def lines(self, spec: TaskSpec, pid: int, stream: str, lines: Sequence[str]) -> None:
+        """A task has written lines."""
+        label = self._label(spec, pid)
+        for line in lines:
+            self._put(_Line(label, stream, line))
+
+    def planned(self, region: Iterable[Planned]) -> None:
+        """These tasks wait for their turn."""
+        for step, count in Counter(task.spec.name.step for task in region).items():
+            self._steps.change(step, waiting=count)
+
+    def finished(self, result: TaskResult) -> None:
+        """A task is over."""
+        name = str(result.name)
+        was = "running" if name in self._running else "waiting"
+        self._running.discard(name)
+        outcome = {"committed": {"done": 1}, "failed": {"failed": 1}}.get(result.status, {})
+        self._steps.change(result.name.step, **{was: -1}, **outcome)
+
+    def close(self) -> None:
+        """Show the rest, if its reader is still there."""
+        try:
+            self._queue.put(None, timeout=PATIENCE_SECONDS)
+        except queue.Full:  # the reader has stopped reading; the logs have it all
+            return
+        self._thread.join(PATIENCE_SECONDS)
+
+    def _label(self, spec: TaskSpec, pid: int) -> str:
+        return f"{self._run}/{spec.name} (pid {pid})" if pid else f"{self._run}/{spec.name}"
+
+    def _put(self, line: _Line) -> None:
+        if self._gone:
+            return
+        try:
+            self._queue.put_nowait(line)
+        except queue.Full:
+            self._left_out += 1
+
+    def _print_all(self) -> None:
+        try:
+            self._print_until_the_end()
+        except (OSError, ValueError):  # the reader has gone, as with `| head`
+            self._gone = True
+
+    def _print_until_the_end(self) -> None:
+        over = False
+        while not over:
+            for line in self._batch():
+                if line is None:
+                    over = True
+                    break
+                self._display.line(line.label, line.stream, line.text)
+            if self._left_out and self._queue.empty():
+                count, self._left_out = self._left_out, 0
+                self._display.line(
+                    self._run, "notice", f"{count} lines were not shown here; they are in the logs."
+                )
+            self._display.refresh(self._steps.states)
+        self._display.close(self._steps.states)
+
+    def _batch(self) -> list[_Line | None]:
+        """What has come: at least one line, or nothing after a short while."""
+        try:
+            found = [self._queue.get(timeout=REFRESH_SECONDS)]
+        except queue.Empty:
+            return []
+        for _ in range(1000):
+            try:
+                found.append(self._queue.get_nowait())
+            except queue.Empty:
+                break
+        return found
+
+
+def display_for(out: TextIO | None = None) -> Display:
+    """Live lines on a terminal, plain lines elsewhere."""
+    out = out or sys.stdout
+    if out.isatty():
+        from daskflow.engine.live import Live
+
+        return Live(out)
+    return Plain(out)

@@ -1,0 +1,199 @@
+"""The loop of a run: results in, ready work out."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import signal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from daskflow.engine import regions, worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import FrameType
+
+    from daskflow.engine.console import Console
+    from daskflow.engine.frontier import Frontier, Planned
+    from daskflow.pathspec import TaskName
+    from daskflow.task.spec import RunContext, TaskResult
+
+GRACE_SECONDS = 5.0
+"""How long running tasks may go on after another has failed for good, or the run was stopped."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was told to stop by a signal."""
+
+
+@dataclass
+class Outcome:
+    """How a run went.
+
+    Attributes
+    ----------
+    status
+        ``successful``, ``failed`` or ``interrupted``.
+    failures
+        The tasks that failed by themselves, in the order it became known.
+    reason
+        Why the run failed if no task did.
+    done
+        How many tasks are committed.
+    """
+
+    status: str = "failed"
+    failures: list[TaskResult] = field(default_factory=list)
+    reason: str = ""
+    done: int = 0
+
+
+class Driver:
+    """Runs what the frontier says is ready until nothing is left.
+
+    Parameters
+    ----------
+    client
+        A Dask client.
+    frontier
+        The state of the run.
+    console
+        Told what is planned and what is over.
+    context
+        The run.
+    max_num_splits
+        Widest foreach that is allowed, None for any.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        frontier: Frontier,
+        console: Console,
+        context: RunContext,
+        max_num_splits: int | None = None,
+    ) -> None:
+        self._client = client
+        self._frontier = frontier
+        self._console = console
+        self._context = context
+        self._max_num_splits = max_num_splits
+        self._names: dict[Any, TaskName] = {}
+        self._stopped = False
+        self._outcome = Outcome()
+
+    def run(self) -> Outcome:
+        """Run the flow to its end, or until it has failed and what ran has ended."""
+        from distributed import as_completed
+
+        self._completed = as_completed(loop=self._client.loop)
+        with _sigterm_interrupts(), self._hearing():
+            try:
+                self._submit(self._frontier.start())
+                self._loop()
+            except KeyboardInterrupt:
+                self._outcome.status = "interrupted"
+                self._console.notice(
+                    "Interrupted: running tasks get a few seconds to end. Once more ends them now."
+                )
+                self._end_what_runs()
+        if self._frontier.finished and not self._stopped:
+            self._outcome.status = "successful"
+        return self._outcome
+
+    def _loop(self) -> None:
+        for future in self._completed:
+            name = self._names.pop(future)
+            result = _result(future, name, self._frontier.spec(name).attempt)
+            future.release()
+            self._console.finished(result)
+            if result.committed:
+                self._outcome.done += 1
+            if self._too_wide(result):
+                self._stop(GRACE_SECONDS)
+            elif result.status == "failed":
+                if not self._stopped:
+                    self._outcome.failures.append(result)
+                self._stop(GRACE_SECONDS)
+            elif not self._stopped:
+                self._submit(self._frontier.done(result))
+
+    def _submit(self, region: Sequence[Planned]) -> None:
+        if not region:
+            return
+        self._console.planned(region)
+        futures = regions.submit(self._client, region)
+        self._names.update(futures)
+        self._completed.update(futures)
+
+    def _too_wide(self, result: TaskResult) -> bool:
+        cap = self._max_num_splits
+        if cap is None or result.size is None or result.size <= cap:
+            return False
+        self._outcome.reason = (
+            f"Foreach in step {result.name.step} yielded {result.size} child steps which is more than the current "
+            f"maximum of {cap}. Raise it with --max-num-splits {result.size}."
+        )
+        return True
+
+    def _stop(self, grace: float) -> None:
+        """No new tasks; those that run get ``grace`` seconds."""
+        if not self._stopped:
+            self._stopped = True
+            self._client.run(worker.stop_run, self._context, grace)
+
+    def _end_what_runs(self) -> None:
+        """After an interrupt: wait for what runs; a second interrupt ends it at once."""
+        self._stop(GRACE_SECONDS)
+        try:
+            self._loop()
+        except KeyboardInterrupt:
+            self._client.run(worker.stop_run, self._context, 0.0)
+            with contextlib.suppress(KeyboardInterrupt):
+                self._loop()
+
+    @contextlib.contextmanager
+    def _hearing(self) -> Iterator[None]:
+        """Let workers speak to the console: directly from this process, by Dask's events from others."""
+        key = (self._context.flow, self._context.run)
+        topic = worker.topic(*key)
+        worker.SINKS[key] = self._console
+        self._client.subscribe_topic(topic, self._heard)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # the scheduler may be gone
+                self._client.run(worker.close_run, self._context)
+                self._client.unsubscribe_topic(topic)
+            del worker.SINKS[key]
+
+    def _heard(self, event: tuple[float, dict[str, Any]]) -> None:
+        _, message = event
+        getattr(self._console, message["method"])(*pickle.loads(message["arguments"]))
+
+
+def _result(future: Any, name: TaskName, attempt: int) -> TaskResult:
+    """What a task's future holds; a future that Dask lost is a failure of the cluster, not of the step."""
+    from daskflow.task.spec import TaskResult
+
+    if future.status == "finished":
+        found: TaskResult = future.result()
+        return found
+    error = future.exception() if future.status == "error" else None
+    words = f"{type(error).__name__}: {error}" if error is not None else "the cluster gave the task up"
+    return TaskResult(name, attempt, "failed", error=("Cluster error", words))
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM stops a run as Ctrl-C does."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,1 @@
+"""What is on disk: paths, durable and create-only writes, records, artifacts, logs. Knows no flow."""

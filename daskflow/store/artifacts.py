@@ -1,0 +1,79 @@
+"""Storing what one execution of a task set."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from daskflow.store.items import save_items
+from daskflow.store.records import ArtifactRef
+from daskflow.store.serializers import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+    from daskflow.pathspec import TaskName
+    from daskflow.store.runs import RunStore
+
+
+class ArtifactWriter:
+    """Writes the artifacts of one execution, under names that no other execution can use.
+
+    Parameters
+    ----------
+    store, task, execution
+        The run, the task in it, and the name of its execution.
+    """
+
+    def __init__(self, store: RunStore, task: TaskName, execution: str) -> None:
+        self._store = store
+        self._task = task
+        self._execution = execution
+
+    def save(self, name: str, value: Any) -> ArtifactRef:
+        """Store one value; a small one stays in the reference and so in the record.
+
+        Raises :class:`UnpicklableArtifactException` if nothing can hold it, :class:`StoreError` if the store refuses.
+        """
+        with self._file(name) as file:
+            encoded = encode(value, file.open)
+        return ArtifactRef(
+            hash=encoded.hash,
+            encoding=encoded.encoding,
+            size=encoded.size,
+            type=encoded.type,
+            inline=encoded.inline,
+            path=file.path,
+            info=encoded.info,
+        )
+
+    def save_items(self, items: list[Any]) -> dict[str, Any]:
+        """Store the items of a foreach; what goes into the split's record."""
+        with self._file("_foreach") as file:
+            stored = save_items(items, file.open)
+        return stored | ({"path": file.path} if file.path else {})
+
+    @contextlib.contextmanager
+    def _file(self, name: str) -> Iterator[_LateFile]:
+        file = _LateFile(self, name)
+        with file.opened:
+            yield file
+
+    def _open(self, name: str, suffix: str, opened: contextlib.ExitStack) -> tuple[str, BinaryIO]:
+        path = self._store.layout.artifact(self._task, self._execution, name, suffix)
+        return path, opened.enter_context(self._store.storage.writer(path))
+
+
+class _LateFile:
+    """A file that is made only if something has to be written into one."""
+
+    def __init__(self, writer: ArtifactWriter, name: str) -> None:
+        self.path: str | None = None
+        self.opened = contextlib.ExitStack()
+        self._writer = writer
+        self._name = name
+
+    def open(self, suffix: str) -> BinaryIO:
+        self.path, file = self._writer._open(self._name, suffix, self.opened)
+        return file

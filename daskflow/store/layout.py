@@ -1,0 +1,94 @@
+"""Every path of a run. Nobody else joins names with ``/``.
+
+::
+
+    TrainFlow/12/run.json                         the run; create-only
+    TrainFlow/12/code/flow.py                     the code it runs
+    TrainFlow/12/drivers/0.json  0.end.json       each driver session, and how it ended
+    TrainFlow/12/train/4/task.json                the commit of task train/4; create-only, written last
+    TrainFlow/12/train/4/0.x7k2/features.parquet  artifact `features` of attempt 0, execution x7k2
+    TrainFlow/12/train/4/0.x7k2/attempt.json      how that attempt ended, if it failed
+    TrainFlow/12/train/4/0.x7k2/stdout.log
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from daskflow.pathspec import TaskName
+
+PARAMETERS = TaskName("_parameters", "0")
+"""The pseudo task that holds a run's parameters, constants and graph."""
+
+NOT_STEPS = frozenset({"code", "drivers"})
+"""Folders of a run that are no steps. A step may bear these names too: its folder then holds task folders."""
+
+
+def new_execution(attempt: int) -> str:
+    """A name that no other execution of this attempt can have, such as ``0.x7k2m9``."""
+    return f"{attempt}.{secrets.token_hex(4)}"
+
+
+def file_name(artifact: str) -> str:
+    """An artifact's name as a file name: itself if it is an identifier, else percent-encoded."""
+    return artifact if artifact.isidentifier() else quote(artifact, safe="")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths of one run, relative to the root of the store."""
+
+    flow: str
+    run: str
+
+    @property
+    def root(self) -> str:
+        """The run's own prefix."""
+        return f"{self.flow}/{self.run}"
+
+    @property
+    def run_record(self) -> str:
+        """What was asked for: parameters, code, user, versions. A run exists once this file does."""
+        return f"{self.root}/run.json"
+
+    def code(self, path: str = "") -> str:
+        """A source file of the run's snapshot, or the snapshot's folder."""
+        return f"{self.root}/code/{path}".rstrip("/")
+
+    def driver(self, session: int) -> str:
+        """A driver session: who drives, since when."""
+        return f"{self.root}/drivers/{session}.json"
+
+    def driver_end(self, session: int) -> str:
+        """How that session ended. A run's status is its last session's."""
+        return f"{self.root}/drivers/{session}.end.json"
+
+    def step(self, step: str) -> str:
+        """The folder of a step's tasks."""
+        return f"{self.root}/{step}"
+
+    def task(self, task: TaskName) -> str:
+        """The folder of a task."""
+        return f"{self.root}/{task.step}/{task.task_id}"
+
+    def commit(self, task: TaskName) -> str:
+        """The commit point: a task has succeeded once this file exists."""
+        return f"{self.task(task)}/task.json"
+
+    def execution(self, task: TaskName, execution: str) -> str:
+        """The folder that belongs to one execution alone."""
+        return f"{self.task(task)}/{execution}"
+
+    def attempt(self, task: TaskName, execution: str) -> str:
+        """How an execution ended that failed."""
+        return f"{self.execution(task, execution)}/attempt.json"
+
+    def artifact(self, task: TaskName, execution: str, name: str, suffix: str) -> str:
+        """A stored artifact, such as ``.../features.parquet``."""
+        return f"{self.execution(task, execution)}/{file_name(name)}.{suffix}"
+
+    def log(self, task: TaskName, execution: str, stream: str) -> str:
+        """A stored log; ``stream`` is ``stdout`` or ``stderr``."""
+        return f"{self.execution(task, execution)}/{stream}.log"

@@ -1,0 +1,191 @@
+"""One run in the store: its record, its tasks' records, its artifacts' values; and the allocation of run numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from daskflow.errors import DataMissing, NotFound, StoreError
+from daskflow.pathspec import TaskName
+from daskflow.store import records
+from daskflow.store.layout import NOT_STEPS, PARAMETERS, Layout
+from daskflow.store.records import ArtifactRef, TaskRecord
+from daskflow.store.serializers import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import BinaryIO
+
+    from daskflow.store.storage import Storage
+
+
+def flows(storage: Storage) -> list[str]:
+    """Names of the flows that have runs, sorted."""
+    return sorted(
+        name for name in storage.names("") if not name.startswith(".") and run_numbers(storage, name)
+    )
+
+
+def run_numbers(storage: Storage, flow: str) -> list[int]:
+    """Numbers of a flow's runs, ascending."""
+    return sorted(int(name) for name in storage.names(flow) if name.isdecimal())
+
+
+def new_run(storage: Storage, flow: str, record: Callable[[str], dict[str, Any]]) -> RunStore:
+    """Allocate the next run number of a flow; two drivers never get the same.
+
+    ``record`` makes the content of ``run.json`` from the run's number.
+    Raises :class:`StoreError` if the storage can't be written or does not keep create-only promises.
+    """
+    number = max(run_numbers(storage, flow), default=0)
+    while True:
+        number += 1
+        layout = Layout(flow, str(number))
+        content = records.encode({"format": records.FORMAT} | record(str(number)))
+        if storage.create(layout.run_record, content):
+            if storage.create(layout.run_record, b"probe"):
+                raise StoreError(f"{storage.url} let a file be replaced that must be created only once.")
+            return RunStore(storage, flow, str(number))
+
+
+class RunStore:
+    """Everything one run has in the store."""
+
+    def __init__(self, storage: Storage, flow: str, run: str) -> None:
+        self.storage = storage
+        self.flow = flow
+        self.run = run
+        self.layout = Layout(flow, run)
+        self._committed: dict[TaskName, TaskRecord] = {}
+
+    def record(self) -> dict[str, Any]:
+        """The content of ``run.json``.
+
+        Raises :class:`NotFound` if there is no such run.
+        """
+        try:
+            raw = self.storage.read(self.layout.run_record)
+        except FileNotFoundError:
+            raise NotFound(f"Run '{self.flow}/{self.run}' does not exist in {self.storage.url}.") from None
+        return records.decode(raw, self.storage.locate(self.layout.run_record))
+
+    def read(self, path: str) -> dict[str, Any] | None:
+        """The record at ``path``, None if there is none. Raises :class:`StoreError` if it is damaged."""
+        try:
+            raw = self.storage.read(path)
+        except FileNotFoundError:
+            return None
+        return records.decode(raw, self.storage.locate(path))
+
+    def task(self, name: TaskName) -> TaskRecord | None:
+        """The commit of a task, None if it has none. Raises :class:`StoreError` if it is damaged."""
+        if name not in self._committed:
+            path = self.layout.commit(name)
+            data = self.read(path)
+            if data is None:
+                return None
+            try:
+                self._committed[name] = TaskRecord.of_json(data)
+            except (TypeError, KeyError, AttributeError) as error:
+                raise StoreError(f"{self.storage.locate(path)} is damaged: {error!r}.") from error
+        return self._committed[name]
+
+    def commit(self, record: TaskRecord) -> TaskRecord:
+        """Publish a task's outcome; returns the record that counts, which is another's if that one came first.
+
+        That a record exists does not mean ours lost: a retried request reports it to the winner too. So it is read.
+        """
+        path = self.layout.commit(record.name)
+        if self.storage.create(path, records.encode(record.to_json())):
+            self._committed[record.name] = record
+            return record
+        winner = self.task(record.name)
+        if winner is None:
+            raise DataMissing(f"{self.storage.locate(path)} exists and can't be read.")
+        return winner
+
+    def steps(self) -> list[str]:
+        """Names of the steps that have tasks, ``_parameters`` included, in no particular order."""
+        return [
+            name
+            for name in self.storage.names(self.layout.root)
+            if not name.endswith(".json") and (name not in NOT_STEPS or self._has_tasks(name))
+        ]
+
+    def _has_tasks(self, folder: str) -> bool:
+        return any(_is_task_id(name) for name in self.storage.names(self.layout.step(folder)))
+
+    def tasks(self, step: str) -> list[str]:
+        """Ids of a step's tasks, finished or not, in their natural order."""
+        found = [name for name in self.storage.names(self.layout.step(step)) if _is_task_id(name)]
+        return sorted(found, key=_natural)
+
+    def executions(self, name: TaskName) -> list[str]:
+        """Names of the executions that left something behind, by attempt."""
+        found = [entry for entry in self.storage.names(self.layout.task(name)) if _is_execution(entry)]
+        return sorted(found, key=lambda entry: (int(entry.partition(".")[0]), entry))
+
+    def failed_attempts(self, name: TaskName) -> Iterator[TaskRecord]:
+        """Records of the attempts that failed, oldest first."""
+        for execution in self.executions(name):
+            data = self.read(self.layout.attempt(name, execution))
+            if data is not None:
+                yield TaskRecord.of_json(data)
+
+    def save_attempt(self, record: TaskRecord) -> None:
+        """Keep how a failed attempt ended."""
+        path = self.layout.attempt(record.name, record.execution)
+        self.storage.create(path, records.encode(record.to_json()))
+
+    def parameters(self) -> TaskRecord:
+        """The record of the pseudo task that every task of the run inherits from."""
+        record = self.task(PARAMETERS)
+        if record is None:
+            raise DataMissing(f"{self.storage.locate(self.layout.commit(PARAMETERS))} is missing.")
+        return record
+
+    def artifacts(self, record: TaskRecord) -> dict[str, ArtifactRef]:
+        """All artifacts visible after a task: the run's parameters and constants, and what its record has."""
+        if record.name == PARAMETERS:
+            return record.artifacts
+        return self.parameters().artifacts | record.artifacts
+
+    def resolve(self, name: str, ref: ArtifactRef) -> ArtifactRef:
+        """The reference in the record of the task that set the artifact, if ``ref`` points there."""
+        if ref.record is None:
+            return ref
+        origin = self.task(TaskName.of(ref.record))
+        if origin is None or name not in origin.artifacts:
+            raise DataMissing(
+                f"Artifact '{name}' should be in task {self.flow}/{self.run}/{ref.record}; it is not."
+            )
+        return origin.artifacts[name]
+
+    def load(self, name: str, ref: ArtifactRef) -> Any:
+        """The value of an artifact.
+
+        Raises :class:`DataMissing` if its file is gone, and :class:`DataException` if it can't be loaded.
+        """
+        found = self.resolve(name, ref)
+        return decode(found.encoding, found.info, found.inline, lambda: self._open(name, found))
+
+    def _open(self, name: str, ref: ArtifactRef) -> BinaryIO:
+        assert ref.path is not None
+        try:
+            return self.storage.open(ref.path)
+        except FileNotFoundError:
+            place = self.storage.locate(ref.path)
+            raise DataMissing(f"The file of artifact '{name}', {place}, is missing.") from None
+
+
+def _is_task_id(name: str) -> bool:
+    return name[:1].isdigit()
+
+
+def _is_execution(name: str) -> bool:
+    attempt, dot, rest = name.partition(".")
+    return bool(dot and rest) and attempt.isdecimal() and not name.endswith(".json")
+
+
+def _natural(task_id: str) -> tuple[tuple[int, ...], int]:
+    indices, _, iteration = task_id.partition(".")
+    return tuple(int(i) if i.isdecimal() else -1 for i in indices.split("-")), int(iteration or 0)

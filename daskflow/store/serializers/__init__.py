@@ -1,0 +1,114 @@
+"""How values become bytes: an ordered registry, the first serializer that takes a value wins.
+
+``json`` small plain values, in the record itself. ``parquet`` tables. ``pickle`` everything else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from daskflow.errors import DataException, InternalError
+from daskflow.store.serializers.base import INLINE_LIMIT, Encoded, Refused, Serializer, type_name
+from daskflow.store.serializers.json_value import JsonSerializer
+from daskflow.store.serializers.parquet import ParquetSerializer
+from daskflow.store.serializers.pickles import PickleSerializer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = [
+    "INLINE_LIMIT",
+    "SERIALIZERS",
+    "Encoded",
+    "Refused",
+    "Serializer",
+    "decode",
+    "encode",
+    "fingerprint",
+    "type_name",
+]
+
+SERIALIZERS: tuple[Serializer, ...] = (
+    JsonSerializer(),
+    ParquetSerializer(),
+    PickleSerializer(),  # takes everything, so it is last
+)
+
+_IMMUTABLE = (type(None), bool, int, float, complex, str, bytes, range, type(Ellipsis))
+
+
+def encode(value: Any, create: Callable[[str], BinaryIO], *, inline_limit: int = INLINE_LIMIT) -> Encoded:
+    """Store a value.
+
+    Parameters
+    ----------
+    value
+        Anything; it is not changed.
+    create
+        Makes the file for the value: called with its suffix, at most once, and only if a file is needed. The
+        file stays open and belongs to the caller.
+    inline_limit
+        Bytes up to which a value goes into the record instead (never a table).
+
+    Raises
+    ------
+    UnpicklableArtifactException
+        If nothing can hold the value; the cause is chained. A file may have been created by then: discard it.
+    """
+    why = ""
+    for serializer in SERIALIZERS:
+        if not serializer.takes(value):
+            continue
+        answer = serializer.encode(value, create, inline_limit)
+        if isinstance(answer, Encoded):
+            return replace(answer, info=answer.info | {"why": why}) if why else answer
+        why = why or answer.why
+    raise InternalError(f"No serializer takes a value of type {type_name(value)}: {why}")
+
+
+def decode(encoding: str, info: Mapping[str, Any], inline: Any, open_file: Callable[[], BinaryIO]) -> Any:
+    """Load a value.
+
+    Parameters
+    ----------
+    encoding, info, inline
+        As :func:`encode` returned them.
+    open_file
+        Opens the value's file, seekable; called only if the value is not inline.
+
+    Raises
+    ------
+    DataException
+        If no serializer has this encoding, or what the value needs to be loaded is not to be had here.
+    DataMissing
+        If the file is damaged.
+    """
+    for serializer in SERIALIZERS:
+        if serializer.encoding == encoding:
+            return serializer.decode(info, inline, open_file)
+    known = ", ".join(serializer.encoding for serializer in SERIALIZERS)
+    raise DataException(
+        f"The value has encoding {encoding!r}; this version of daskflow knows {known}. Install a newer one."
+    )
+
+
+def fingerprint(value: Any) -> str | None:
+    """Identity of a value within this process, for finding what was changed in place.
+
+    Two calls on an unchanged value give the same text, a changed value gives another. If that can't be told
+    each call gives a new text. None stands for a type whose values can't be changed in place. Never raises
+    for a value that can't be stored.
+    """
+    if _is_immutable(value):
+        return None
+    for serializer in SERIALIZERS:
+        if serializer.takes(value):
+            return serializer.fingerprint(value)
+    raise InternalError(f"No serializer takes a value of type {type_name(value)}.")
+
+
+def _is_immutable(value: Any) -> bool:
+    if type(value) in (tuple, frozenset):
+        return all(map(_is_immutable, value))
+    return type(value) in _IMMUTABLE

@@ -1,0 +1,179 @@
+"""What a serializer is: one way to hold values of some types, exactly.
+
+To add one, subclass :class:`Serializer`, give it an ``encoding`` of its own, and put an instance in front
+of the pickle serializer in ``daskflow.store.serializers.SERIALIZERS``. The conformance helper
+``tests/store/serializers/conformance.py`` checks the promises made here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Protocol
+
+import xxhash
+
+INLINE_LIMIT = 16_384
+"""Bytes up to which a value lives in the record itself."""
+
+Create = Callable[[str], BinaryIO]
+"""Makes the file for a value: suffix in, writable binary file out. The caller owns (closes) the file."""
+OpenFile = Callable[[], BinaryIO]
+"""Opens the file of a value for reading. Whoever calls it closes the file."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A value as it is stored.
+
+    Attributes
+    ----------
+    encoding
+        The serializer that holds it: ``json``, ``parquet``, ``pickle`` or that of a third party.
+    hash
+        Identity: 32 hexadecimal digits (XXH3-128) over the content, not over what a writer makes of it.
+    size
+        Bytes as stored: of the file, or of the inline form.
+    type
+        Name of the value's type, see :func:`type_name`.
+    inline
+        JSON value for the record, None if a file was written (or the value is None).
+    file
+        Suffix of the file that was written, None if the value is inline.
+    info
+        JSON-able: what loading needs and what readers may like.
+    """
+
+    encoding: str
+    hash: str
+    size: int
+    type: str
+    inline: Any | None = None
+    file: str | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A serializer's answer to a value that it would not give back exactly.
+
+    Attributes
+    ----------
+    why
+        The reason, kept in the record beside the encoding that takes the value instead; may be empty.
+    """
+
+    why: str = ""
+
+
+class Serializer:
+    """Base of all serializers; each method may be called in any process, in any order."""
+
+    encoding: str
+    """Name under which values are found again; never reuse one for another format."""
+
+    def takes(self, value: Any) -> bool:
+        """Whether values of this type are this serializer's business; cheap, imports nothing."""
+        raise NotImplementedError
+
+    def encode(self, value: Any, create: Create, inline_limit: int) -> Encoded | Refused:
+        """Store ``value``.
+
+        Parameters
+        ----------
+        value
+            Not to be changed.
+        create
+            To be called at most once, and not at all if the answer is :class:`Refused`.
+        inline_limit
+            Bytes up to which a value may live in the record.
+        """
+        raise NotImplementedError
+
+    def decode(self, info: Mapping[str, Any], inline: Any, open_file: OpenFile) -> Any:
+        """The value again: same type, same content, mutable if its type is."""
+        raise NotImplementedError
+
+    def fingerprint(self, value: Any) -> str | None:
+        """See :func:`daskflow.store.serializers.fingerprint`; by default the hash of the value's pickle."""
+        from daskflow.store.serializers.pickles import pickle_fingerprint
+
+        return pickle_fingerprint(value)
+
+
+class Hash(Protocol):
+    """The part of a hashlib-like object used here."""
+
+    def update(self, data: Any, /) -> None:
+        """Add bytes."""
+
+    def hexdigest(self) -> str:
+        """The digest so far."""
+
+
+class Sink:
+    """Where bytes go: into memory while they are few, then into one file; hashed as they pass.
+
+    Parameters
+    ----------
+    create
+        Makes the file, called once if more than ``keep`` bytes come.
+    suffix
+        Of the file.
+    keep
+        Bytes to hold in memory; 0 for a file in any case.
+    """
+
+    def __init__(self, create: Create, suffix: str, keep: int) -> None:
+        self.size = 0
+        self.hash: Hash = xxhash.xxh3_128()
+        self._create = create
+        self._suffix = suffix
+        self._keep = keep
+        self._held: list[bytes] = []
+        self._file: BinaryIO | None = None
+
+    def write(self, data: Any) -> int:
+        """Append bytes that are part of the value's identity."""
+        self.hash.update(data)
+        return self.write_aside(data)
+
+    def write_aside(self, data: Any) -> int:
+        """Append bytes that are not part of the value's identity."""
+        length = memoryview(data).nbytes
+        self.size += length
+        if self._file is None and self.size > self._keep:
+            self.spill()
+        if self._file is not None:
+            self._file.write(data)
+        else:
+            self._held.append(bytes(data))
+        return length
+
+    def spill(self) -> None:
+        """Go on in the file, whatever the size."""
+        if self._file is None:
+            self._file = self._create(self._suffix)
+            for data in self._held:
+                self._file.write(data)
+            self._held.clear()
+
+    def inline(self) -> bytes | None:
+        """What came, if no file was needed."""
+        return b"".join(self._held) if self._file is None else None
+
+
+def type_name(value: Any) -> str:
+    """The name people know a value's type by, such as ``int``, ``pandas.DataFrame`` or ``mymodule.Model``.
+
+    A class that its top-level package also offers is named by that package; builtins have no prefix.
+    """
+    kind = type(value)
+    module = kind.__module__
+    if module == "builtins":
+        return kind.__qualname__
+    package = module.partition(".")[0]
+    if vars(sys.modules.get(package, object)).get(kind.__name__) is kind:
+        module = package
+    return f"{module}.{kind.__qualname__}"

@@ -1,0 +1,69 @@
+"""Whether a pandas column comes back from Arrow exactly: by its dtype where that decides, else by its values.
+
+Values are tried slice by slice, so the second copy is never more than a slice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from daskflow.store.serializers.arrow_tables import overflows
+from daskflow.store.serializers.pandas_types import describe, from_arrow, to_arrow
+from daskflow.store.serializers.table_hash import BLOCK, can_hash
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MAX_CATEGORIES = 8 * 1024 * 1024
+"""Bytes of categories; they are kept in the footer of the file, which every reader loads."""
+
+
+def column_refusal(values: Any, kind: pa.DataType | str) -> str:
+    """Why a column with these values is not exact as Arrow ``kind``; empty if it is."""
+    import pandas as pd
+    import pyarrow as pa
+
+    if describe(values.dtype) is None:
+        return f"has dtype {values.dtype}"
+    if isinstance(kind, str):
+        return kind
+    if not can_hash(kind):
+        return f"has dtype {values.dtype}"
+    if isinstance(values.dtype, pd.CategoricalDtype) and values.categories.memory_usage() > MAX_CATEGORIES:
+        return f"has {len(values.categories):,} categories"
+    try:
+        return _value_refusal(values, kind)
+    except (pa.ArrowException, OverflowError, UnicodeError, TypeError, ValueError) as error:
+        return f"can't be held by Arrow: {error}"
+
+
+def _value_refusal(values: Any, kind: pa.DataType) -> str:
+    import pyarrow as pa
+
+    spec = describe(values.dtype)
+    if pa.types.is_timestamp(kind) and kind.unit == "s" and overflows(to_arrow(values, kind)):
+        return "holds times that milliseconds can't express"
+    if spec == "object":
+        same = _same_objects
+    elif spec == "arrow" or (isinstance(spec, str) and spec.startswith(("Float", "interval"))):
+        same = _same_array
+    else:
+        return ""
+    for start in range(0, len(values), BLOCK):
+        part = values[start : start + BLOCK]
+        back = from_arrow(pa.chunked_array([to_arrow(part, kind)]), spec, None)
+        if not same(part, back):
+            return "holds values that Arrow changes"
+    return ""
+
+
+def _same_objects(part: Any, back: Any) -> bool:
+    # repr and not ==: Decimal("1.0") == Decimal("1"), and a time of day has a fold.
+    return all(
+        one is other or (type(one) is type(other) and repr(one) == repr(other))
+        for one, other in zip(part, back, strict=True)
+    )
+
+
+def _same_array(part: Any, back: Any) -> bool:
+    return bool(part.equals(back))

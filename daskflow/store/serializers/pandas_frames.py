@@ -1,0 +1,210 @@
+"""Pandas frames and series as Parquet: what plain ``pandas.read_parquet`` reads, and the rest in the record."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+from daskflow.store.serializers.json_value import is_exact
+from daskflow.store.serializers.pandas_exact import column_refusal
+from daskflow.store.serializers.pandas_labels import (
+    describe_columns,
+    describe_index,
+    index_levels,
+    is_label,
+    label_difference,
+    restore_columns,
+    restore_index,
+)
+from daskflow.store.serializers.pandas_types import (
+    arrow_type,
+    describe,
+    from_arrow,
+    is_same_dtype,
+    pack_array,
+    to_arrow,
+    unpack_array,
+    values_of,
+)
+from daskflow.store.serializers.table_file import TablePlan
+from daskflow.store.serializers.table_hash import hash_array
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+    import pyarrow as pa
+
+MAX_ATTRS = 16_384
+_CATEGORIES = "daskflow.categories."
+
+
+def plan(value: pd.DataFrame | pd.Series[Any]) -> TablePlan | str:
+    """How to write ``value``, or why its round trip would not be exact."""
+    import pandas as pd
+
+    if isinstance(value, pd.DataFrame):
+        return _plan_frame(value, {"kind": "pandas.DataFrame"})
+    if not is_label(value.name):
+        return f"its name {value.name!r} is not a plain one"
+    name = value.name if isinstance(value.name, str) else "values"
+    return _plan_frame(value.to_frame(name), {"kind": "pandas.Series", "name": value.name}, value)
+
+
+def restore(columns: list[Any], metadata: Mapping[bytes, bytes], info: Mapping[str, Any]) -> Any:
+    """The frame or series; ``columns`` is emptied on the way, so that nothing is held twice."""
+    import pandas as pd
+
+    spec = info["pandas"]
+    arrays: list[Any] = []
+    for position, dtype in enumerate([*spec["dtypes"], *spec["index"].get("levels", [])]):
+        packed = metadata.get(f"{_CATEGORIES}{position}".encode())
+        arrays.append(from_arrow(columns.pop(0), dtype, unpack_array(packed) if packed else None))
+    width = len(spec["dtypes"])
+    index = restore_index(spec["index"], arrays[width:])
+    data = {
+        # pandas guesses a dtype for objects unless told not to.
+        i: pd.Series(a, index=index, dtype=object, copy=False) if spec["dtypes"][i] == "object" else a
+        for i, a in enumerate(arrays[:width])
+    }
+    frame = pd.DataFrame(data, index=index, copy=False)
+    frame.columns = restore_columns(spec["columns"])
+    found = frame if spec["kind"] == "pandas.DataFrame" else frame.iloc[:, 0].rename(spec["name"])
+    found.attrs = json.loads(json.dumps(spec["attrs"]))
+    return found
+
+
+def _plan_frame(frame: pd.DataFrame, about: dict[str, Any], owner: Any = None) -> TablePlan | str:
+    """The plan of a frame; ``owner`` is the series it was made from, if it was."""
+    owner = frame if owner is None else owner
+    columns, index = describe_columns(frame.columns), describe_index(frame.index)
+    reason = _outer_refusal(frame, owner)
+    if reason:
+        return reason
+    if columns is None:
+        return f"its column labels are not plain and of one type ({type(frame.columns).__name__})"
+    if isinstance(index, str):
+        return index
+    parts = [frame.iloc[:, i] for i in range(frame.shape[1])] + index_levels(frame.index)
+    values = [values_of(part) for part in parts]
+    kinds = [arrow_type(part) for part in values]
+    for position, (part, kind) in enumerate(zip(values, kinds, strict=True)):
+        reason = column_refusal(part, kind)
+        if reason:
+            return f"{_place(frame, position)} {reason}"
+    dtypes = [describe(part.dtype) for part in values[: frame.shape[1]]]
+    spec = about | {"columns": columns, "index": index, "dtypes": dtypes, "attrs": owner.attrs}
+    return _checked_plan(frame, spec, values, kinds)
+
+
+def _checked_plan(
+    frame: pd.DataFrame, spec: dict[str, Any], values: list[Any], kinds: list[Any]
+) -> TablePlan | str:
+    import pandas as pd
+
+    schema = _schema(frame, values, kinds)
+    if isinstance(schema, str):
+        return schema
+    reason = _probe(frame, spec, schema)
+    if reason:
+        return reason
+    import pyarrow as pa
+
+    def rows_of(start: int, length: int) -> pa.Table:
+        arrays = [to_arrow(v[start : start + length], k) for v, k in zip(values, kinds, strict=True)]
+        return pa.Table.from_arrays(arrays, schema=schema)
+
+    categories = {
+        str(position): hash_array(
+            to_arrow(values_of(part.categories), arrow_type(values_of(part.categories)))
+        )
+        for position, part in enumerate(values)
+        if isinstance(part.dtype, pd.CategoricalDtype)
+    }
+    types = [str(kind) for kind in kinds]
+    nbytes = int(sum(getattr(part, "nbytes", 0) for part in values))
+    return TablePlan(
+        schema=schema,
+        rows=len(frame),
+        nbytes=nbytes,
+        rows_of=rows_of,
+        about=spec | {"types": types, "categories": categories},
+        info={"pandas": spec},
+    )
+
+
+def _outer_refusal(frame: pd.DataFrame, owner: Any) -> str:
+    if not frame.columns.is_unique:
+        return "its column labels are not unique"
+    if not is_exact(owner.attrs, MAX_ATTRS):
+        return "its attrs are not plain values, or large"
+    if not owner.flags.allows_duplicate_labels:
+        return "its flags forbid duplicate labels"
+    return ""
+
+
+def _place(frame: pd.DataFrame, position: int) -> str:
+    return f"column {frame.columns[position]!r}" if position < frame.shape[1] else "the index"
+
+
+def _schema(frame: pd.DataFrame, values: list[Any], kinds: list[Any]) -> pa.Schema | str:
+    """The file's schema, with the metadata by which plain pandas restores index and dtypes."""
+    import pandas as pd
+    import pyarrow as pa
+
+    try:
+        found = pa.Schema.from_pandas(frame.iloc[:0])
+    except (pa.ArrowException, TypeError, ValueError, NotImplementedError) as error:
+        return f"Arrow can't hold it: {error}"
+    if len(set(found.names)) < len(found.names) or len(found.names) != len(kinds):
+        return "its column labels are not unique as text"
+    fields = [pa.field(name, kind) for name, kind in zip(found.names, kinds, strict=True)]
+    known = json.loads(found.metadata[b"pandas"])
+    known["attributes"] = {}
+    if type(frame.index) is pd.RangeIndex:
+        known["index_columns"][0] |= {
+            "start": frame.index.start,
+            "stop": frame.index.stop,
+            "step": frame.index.step,
+        }
+    for position, (part, kind) in enumerate(zip(values, kinds, strict=True)):
+        if part.dtype == object and not pa.types.is_null(kind):
+            known["columns"][position]["pandas_type"] = _PANDAS_TYPES.get(str(kind), "object")
+    metadata = {b"pandas": json.dumps(known).encode()}
+    for position, part in enumerate(values):
+        if isinstance(part.dtype, pd.CategoricalDtype):
+            labels = values_of(part.categories)
+            kind = arrow_type(labels)
+            if isinstance(kind, str):
+                return f"{_place(frame, position)} has categories of which one {kind}"
+            metadata[f"{_CATEGORIES}{position}".encode()] = pack_array(to_arrow(labels, kind))
+    return pa.schema(fields, metadata=metadata)
+
+
+_PANDAS_TYPES = {"large_string": "unicode", "large_binary": "bytes", "bool": "bool", "int64": "int64"}
+
+
+def _probe(frame: pd.DataFrame, spec: dict[str, Any], schema: pa.Schema) -> str:
+    """Send the frame without its rows through a Parquet file; returns what does not come back."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    empty = frame.iloc[:0]
+    file = io.BytesIO()
+    described = describe_index(empty.index)
+    try:
+        pq.write_table(schema.empty_table(), file)
+        table = pq.ParquetFile(file).read()
+        info = {"pandas": spec | {"kind": "pandas.DataFrame", "index": described}}
+        back = restore(list(table.columns), table.schema.metadata, info)
+    except (pa.ArrowException, TypeError, ValueError, NotImplementedError) as error:
+        return f"Parquet can't hold it: {error}"
+    if label_difference(empty.columns, back.columns):
+        return "its column labels would change"
+    if label_difference(empty.index, back.index):
+        return "its index would change"
+    for position, (one, other) in enumerate(zip(empty.dtypes, back.dtypes, strict=True)):
+        if not is_same_dtype(one, other):
+            return f"{_place(frame, position)} would change its dtype from {one} to {other}"
+    return ""

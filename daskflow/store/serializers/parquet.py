@@ -1,0 +1,144 @@
+"""Tables as Parquet files that any tool opens: pandas, polars and pyarrow, each restored as it was.
+
+A table is Parquet however small it is, unless the round trip would not be exact: then the pickle serializer
+takes it, and the record says why. A library is imported only if a value is of it: no frame can exist before
+its library is in ``sys.modules``.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from daskflow.store.serializers.base import Create, Encoded, OpenFile, Refused, Serializer, Sink, type_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import ModuleType
+
+KINDS = ("pandas.DataFrame", "pandas.Series", "polars.DataFrame", "polars.Series", "pyarrow.Table")
+
+
+class ParquetSerializer(Serializer):
+    """Frames and series of pandas and polars, and ``pyarrow.Table``."""
+
+    encoding = "parquet"
+
+    def takes(self, value: Any) -> bool:
+        """Whether ``value`` is a table, also one of a subclass."""
+        return kind_of(value) is not None
+
+    def encode(self, value: Any, create: Create, inline_limit: int) -> Encoded | Refused:
+        """Write ``value`` to a file, whatever its size."""
+        kind = kind_of(value)
+        if kind != type_name(value):
+            return Refused(f"it is of {type_name(value)}, a subclass of {kind}")
+        if kind.startswith("polars"):
+            return self._encode_polars(value, kind, create)
+        from daskflow.store.serializers import arrow_tables, pandas_frames
+        from daskflow.store.serializers.table_file import TablePlan, write_table
+
+        plan = (arrow_tables if kind == "pyarrow.Table" else pandas_frames).plan(value)
+        if not isinstance(plan, TablePlan):
+            return Refused(plan)
+        file = _ParquetFile(create)
+        digest = write_table(plan, file)  # type: ignore[arg-type]  # the part of BinaryIO that a writer needs
+        columns = [[field.name, str(field.type)] for field in plan.schema]
+        info = _table_info(kind, columns, plan.rows) | plan.info
+        return Encoded(self.encoding, digest, file.size, kind, file=self.encoding, info=info)
+
+    def _encode_polars(self, value: Any, kind: str, create: Create) -> Encoded | Refused:
+        from daskflow.store.serializers import polars_frames
+
+        frame = value if kind == "polars.DataFrame" else value.to_frame()
+        reason = polars_frames.refusal(frame)
+        if reason:
+            return Refused(reason)
+        file = _ParquetFile(create)
+        digest = polars_frames.write(frame, file)  # type: ignore[arg-type]  # as above
+        columns = [[name, str(dtype)] for name, dtype in frame.schema.items()]
+        info = _table_info(kind, columns, frame.height)
+        return Encoded(self.encoding, digest, file.size, kind, file=self.encoding, info=info)
+
+    def decode(self, info: Mapping[str, Any], inline: Any, open_file: OpenFile) -> Any:
+        """The table, as the type it was stored from; it may be changed in place."""
+        kind = info["producer"]
+        with open_file() as file:
+            if kind.startswith("polars"):
+                from daskflow.store.serializers import polars_frames
+
+                frame = polars_frames.read(file)
+                return frame if kind == "polars.DataFrame" else frame.to_series()
+            import pyarrow.parquet as pq
+
+            table = pq.ParquetFile(file).read()
+        if kind == "pyarrow.Table":
+            from daskflow.store.serializers import arrow_tables
+
+            return arrow_tables.restore(table, info)
+        from daskflow.store.serializers import pandas_frames
+
+        columns, metadata = list(table.columns), table.schema.metadata
+        del table  # each column is let go as soon as it is converted
+        return pandas_frames.restore(columns, metadata, info)
+
+    def fingerprint(self, value: Any) -> str | None:
+        """By column, so that what pandas does to its blocks while one reads is no change."""
+        kind = kind_of(value)
+        if kind == "pyarrow.Table":
+            return None
+        if kind != type_name(value):
+            return super().fingerprint(value)
+        from daskflow.store.serializers.table_fingerprint import pandas_fingerprint, polars_fingerprint
+
+        return pandas_fingerprint(value) if str(kind).startswith("pandas") else polars_fingerprint(value)
+
+
+def kind_of(value: Any) -> str | None:
+    """Which of ``KINDS`` a value is, None if it is no table; imports nothing."""
+    for kind in KINDS:
+        package, _, name = kind.partition(".")
+        module: ModuleType | None = sys.modules.get(package)
+        found = getattr(module, name, None)
+        if isinstance(found, type) and isinstance(value, found):
+            return kind
+    return None
+
+
+def _table_info(kind: str, columns: list[list[str]], rows: int) -> dict[str, Any]:
+    version = getattr(sys.modules[kind.partition(".")[0]], "__version__", "")
+    return {"producer": kind, "version": version, "rows": rows, "schema": columns}
+
+
+class _ParquetFile:
+    """The file as Parquet writers want it; they may close it, the caller's file stays open."""
+
+    closed = False
+
+    def __init__(self, create: Create) -> None:
+        self._sink = Sink(create, "parquet", 0)
+
+    @property
+    def size(self) -> int:
+        return self._sink.size
+
+    def write(self, data: Any) -> int:
+        return self._sink.write_aside(data)
+
+    def tell(self) -> int:
+        return self._sink.size
+
+    def flush(self) -> None:
+        """Nothing is held back here."""
+
+    def close(self) -> None:
+        """The file is the caller's to close."""
+
+    def readable(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False

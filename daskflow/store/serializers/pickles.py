@@ -1,0 +1,237 @@
+"""Everything else: cloudpickle, with large buffers beside the stream.
+
+Layout of a file: the pickle stream at offset 0, then, if the value uses classes or functions of the flow
+file, their definitions (``main_module``), then the large buffers, each at a multiple of 64 bytes.
+``info["parts"]`` says where. A file with neither is an ordinary pickle, as ``pickle.load`` reads it.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import pickle
+import types
+import uuid
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import cloudpickle
+import xxhash
+
+from daskflow.errors import DataException, DataMissing, UnpicklableArtifactException
+from daskflow.store.serializers.base import (
+    Create,
+    Encoded,
+    Hash,
+    OpenFile,
+    Serializer,
+    Sink,
+    type_name,
+)
+from daskflow.store.serializers.main_module import Definitions, dump_definitions, main_identity, name_in_main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+PROTOCOL = 5
+LARGE = 1024 * 1024
+"""Bytes from which a buffer goes beside the stream: no second copy of it exists at any time."""
+ALIGNMENT = 64
+_READ = 16 * 1024 * 1024
+
+FLOW_IN_VALUE = "Flows can't be serialized. Maybe you tried to assign *self* or one of the *inputs*"
+
+
+class PickleSerializer(Serializer):
+    """Any value that cloudpickle holds; the last in the registry."""
+
+    encoding = "pickle"
+
+    def takes(self, value: Any) -> bool:
+        """Everything."""
+        return True
+
+    def encode(self, value: Any, create: Create, inline_limit: int) -> Encoded:
+        """Store ``value``, inline (base64) if its pickle is small.
+
+        Raises
+        ------
+        UnpicklableArtifactException
+            If it can't be pickled. A file that ``create`` made by then holds part of a pickle.
+        """
+        sink = Sink(create, self.encoding, inline_limit)
+        buffers: list[pickle.PickleBuffer] = []
+        pickler = FlowPickler(sink, _set_aside(buffers))
+        _dump(pickler, value)
+        info: dict[str, Any] = {"parts": _write_parts(sink, pickler.of_main, buffers)}
+        if pickler.of_main:
+            info["main"] = main_identity()
+        digest, kind = sink.hash.hexdigest(), type_name(value)
+        data = sink.inline()
+        if data is None:
+            return Encoded(self.encoding, digest, sink.size, kind, file=self.encoding, info=info)
+        text = base64.b64encode(data).decode()
+        return Encoded(self.encoding, digest, len(text), kind, inline=text, info=info)
+
+    def decode(self, info: Mapping[str, Any], inline: Any, open_file: OpenFile) -> Any:
+        """The value.
+
+        Raises
+        ------
+        DataException
+            If a module, class or definition that it needs is not to be had here.
+        DataMissing
+            If the file is shorter than it was.
+        """
+        with open_file() if inline is None else io.BytesIO(base64.b64decode(inline)) as file:
+            parts = info["parts"]
+            buffers = [_read(file, *place) for place in parts.get("buffers", [])]
+            definitions = _read(file, *parts["definitions"]) if "definitions" in parts else b""
+            file.seek(0)
+            loader = _Loader(file, buffers, Definitions(info.get("main"), bytes(definitions)))
+            try:
+                return loader.load()
+            except (ImportError, AttributeError) as error:
+                raise DataException(
+                    f"The value can't be loaded here: {error}. It needs the module that defines its type, "
+                    "in the version it was stored with."
+                ) from error
+
+
+def pickle_fingerprint(value: Any) -> str:
+    """Hash of the value's pickle, nothing of which is kept; a new text each time if it can't be pickled."""
+    hashing = _HashOnly()
+
+    def add_buffer(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            hashing.write(buffer.raw())
+        except BufferError:  # not contiguous: pickle copies it into the stream
+            return True
+        return False
+
+    try:
+        FlowPickler(hashing, add_buffer).dump(value)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - "can't tell" counts as changed, and then storing it says why
+        return f"unknown-{uuid.uuid4().hex}"
+    return hashing.hash.hexdigest()
+
+
+class FlowPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """Cloudpickle that names what ``__main__`` has, and refuses flows.
+
+    Attributes
+    ----------
+    of_main
+        Classes and functions of ``__main__`` that the stream names.
+    """
+
+    def __init__(self, file: Any, buffer_callback: Callable[[pickle.PickleBuffer], bool]) -> None:
+        super().__init__(file, protocol=PROTOCOL, buffer_callback=buffer_callback)
+        self.of_main: dict[str, Any] = {}
+
+    def reducer_override(self, thing: Any) -> Any:
+        """Called by pickle for all but the builtin types."""
+        if getattr(type(thing), "__daskflow_flow__", False):
+            raise UnpicklableArtifactException(FLOW_IN_VALUE)
+        if isinstance(thing, (type, types.FunctionType)):
+            name = name_in_main(thing)
+            if name is not None:
+                self.of_main[name] = thing
+                return NotImplemented  # pickle's own way: module and name
+        return super().reducer_override(thing)
+
+
+class _Loader(pickle.Unpickler):
+    def __init__(self, file: BinaryIO, buffers: list[Any], definitions: Definitions) -> None:
+        super().__init__(file, buffers=buffers)
+        self._definitions = definitions
+
+    def find_class(self, module: str, name: str, /) -> Any:
+        if module == "__main__":
+            return self._definitions.find(name)
+        return super().find_class(module, name)
+
+
+class _HashOnly:
+    def __init__(self) -> None:
+        self.hash: Hash = xxhash.xxh3_128()
+
+    def write(self, data: Any) -> int:
+        self.hash.update(data)
+        return memoryview(data).nbytes
+
+
+def _set_aside(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer], bool]:
+    def callback(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            large = buffer.raw().nbytes >= LARGE
+        except BufferError:  # not contiguous: pickle copies it into the stream
+            return True
+        if large:
+            buffers.append(buffer)
+        return not large
+
+    return callback
+
+
+def _dump(pickler: FlowPickler, value: Any) -> None:
+    try:
+        pickler.dump(value)
+    except (MemoryError, UnpicklableArtifactException):
+        raise
+    except Exception as error:
+        if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
+            reason = "it is nested too deeply (a long linked list, say); store it in a flatter form"
+        else:
+            reason = f"{type(error).__name__}: {error}"
+        raise UnpicklableArtifactException(
+            f"A value of type {type_name(value)} can't be pickled: {reason}"
+        ) from error
+
+
+def _write_parts(sink: Sink, of_main: dict[str, Any], buffers: list[pickle.PickleBuffer]) -> dict[str, Any]:
+    """Write what follows the stream; returns where each part is."""
+    parts: dict[str, Any] = {"pickle": sink.size}
+    if of_main:
+        offset = sink.size
+        # Aside: definitions carry random ids, and say nothing about the value.
+        sink.write_aside(dump_definitions(of_main))
+        parts["definitions"] = [offset, sink.size - offset]
+    if buffers:
+        sink.spill()
+        parts["buffers"] = []
+    for buffer in buffers:
+        sink.write_aside(bytes(-sink.size % ALIGNMENT))
+        with buffer.raw() as raw:
+            parts["buffers"].append([sink.size, raw.nbytes])
+            sink.write(raw)
+    return parts
+
+
+def _read(file: BinaryIO, offset: int, length: int) -> Any:
+    """One part of a file in a new writable buffer."""
+    if length >= LARGE:
+        import numpy as np
+
+        buffer: Any = np.empty(length, dtype=np.uint8)  # unlike a bytearray not zeroed first
+    else:
+        buffer = bytearray(length)
+    view = memoryview(buffer)
+    file.seek(offset)
+    at = 0
+    while at < length:
+        count = _read_some(file, view[at : at + _READ])
+        if not count:
+            raise DataMissing(f"The file of a pickled value ends {length - at:,} bytes too early.")
+        at += count
+    return buffer
+
+
+def _read_some(file: BinaryIO, target: memoryview) -> int:
+    readinto = getattr(file, "readinto", None)
+    if readinto is not None:
+        return int(readinto(target))
+    data = file.read(len(target))
+    target[: len(data)] = data
+    return len(data)

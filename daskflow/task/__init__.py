@@ -1,0 +1,1 @@
+"""Running one task: its process, its inputs, the user's code, its commit. Joins ``flow`` and ``store``."""

@@ -1,0 +1,255 @@
+"""One attempt of a task, in its own process: inputs, the user's code, what it set."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from daskflow._current import tell
+from daskflow.errors import (
+    DaskflowException,
+    DataException,
+    ExceptionWrapper,
+    StoreError,
+    UnpicklableArtifactException,
+)
+from daskflow.flow import transition
+from daskflow.flow.parameters import Parameter
+from daskflow.flow.spec import in_task, requested
+from daskflow.store.artifacts import ArtifactWriter
+from daskflow.store.records import ArtifactRef, TaskRecord, timestamp
+from daskflow.store.runs import RunStore
+from daskflow.store.storage import storage_at
+from daskflow.task.inputs import Inputs, parent_record
+from daskflow.task.view import View
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from daskflow.flow.spec import FlowSpec
+    from daskflow.task.spec import TaskSpec
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+@dataclass
+class Execution:
+    """One execution of an attempt, and the run it is part of."""
+
+    store: RunStore
+    spec: TaskSpec
+
+    @property
+    def writer(self) -> ArtifactWriter:
+        """Where it puts its artifacts."""
+        return ArtifactWriter(self.store, self.spec.name, self.spec.execution)
+
+
+def run(spec: TaskSpec, flow_class: type[FlowSpec]) -> tuple[dict[str, Any], int]:
+    """Run one attempt.
+
+    Returns the outcome, a :class:`TaskRecord` as JSON that still lacks what only the worker knows, and the status to
+    exit with.
+    """
+    started = timestamp()
+    execution = Execution(RunStore(storage_at(spec.run.store), spec.run.flow, spec.run.run), spec)
+    tell_current(spec, execution.store)
+    outcome = TaskRecord(
+        flow=spec.run.flow,
+        run=spec.run.run,
+        step=spec.name.step,
+        task=spec.name.task_id,
+        attempt=spec.attempt,
+        execution=spec.execution,
+        status="ok",
+        started=started,
+        finished=started,
+        parents=[str(parent) for parent in spec.parents],
+        stack=[frame.to_json() for frame in spec.stack],
+        iteration=spec.iteration,
+    )
+    status = 0
+    try:
+        flow, view, arguments = build(execution, flow_class)
+    except DaskflowException as error:
+        return _failed(outcome, error), 1
+    try:
+        call_step(flow, spec.name.step, arguments)
+        outcome = replace(outcome, **what_follows(flow, execution))
+    except BaseException as error:  # noqa: BLE001 - whatever a step raises is that attempt's failure
+        outcome = replace(outcome, status="failed", error=vars_of(error))
+        status = exit_status(error)
+        report(error)
+    artifacts, refused = save_artifacts(flow, view, execution)
+    outcome = replace(outcome, artifacts=artifacts, finished=timestamp())
+    if refused is not None and outcome.ok:
+        report(refused)
+        outcome = replace(outcome, status="failed", error=vars_of(refused))
+    return outcome.to_json(), status if outcome.ok or status else 1
+
+
+def _failed(outcome: TaskRecord, error: BaseException) -> dict[str, Any]:
+    report(error)
+    return replace(outcome, status="failed", error=vars_of(error), finished=timestamp()).to_json()
+
+
+def build(execution: Execution, flow_class: type[FlowSpec]) -> tuple[FlowSpec, View, list[Any]]:
+    """The flow object as the step sees it, its view, and the step's arguments: ``inputs`` for a join."""
+    spec, store = execution.spec, execution.store
+    if spec.node.type == "join":
+        view = View(spec.name.step, store, {}, spec.stack, is_join=True)
+        return in_task(flow_class, view), view, [Inputs(flow_class, store, spec.parents)]
+    parent = parent_record(store, spec.parents[0])
+    refs = {name: ref.inherited(parent.name) for name, ref in parent.artifacts.items()}
+    if parent.step == "_parameters":
+        refs = {}  # every task has them anyway
+    view = View(spec.name.step, store, refs, spec.stack)
+    return in_task(flow_class, view), view, []
+
+
+def call_step(flow: FlowSpec, step: str, arguments: list[Any]) -> None:
+    """The user's code."""
+    getattr(flow, step)(*arguments)
+
+
+def what_follows(flow: FlowSpec, execution: Execution) -> dict[str, Any]:
+    """The transition the step asked for, and the items of a foreach.
+
+    Raises :class:`InvalidNextException` if it asked for none, or for one that the flow's source does not show.
+    """
+    node = execution.spec.node
+    request = requested(flow)
+    if request is None:
+        if node.type == "end":
+            return {"transition": transition.END.to_json()}
+        raise transition.missing(node)
+    transition.check_static(node, request)
+    if request.kind == "switch":
+        return {"transition": transition.choose(request, _variable(flow, request)).to_json()}
+    follows: dict[str, Any] = {"transition": request.transition().to_json()}
+    if request.kind == "foreach":
+        follows["foreach"] = execution.writer.save_items(_items(flow, request))
+    return follows
+
+
+def _variable(flow: FlowSpec, request: transition.Request) -> Any:
+    assert request.variable is not None
+    try:
+        return getattr(flow, request.variable)
+    except AttributeError:
+        raise transition.missing_variable(request) from None
+
+
+def _items(flow: FlowSpec, request: transition.Request) -> list[Any]:
+    value = _variable(flow, request)
+    try:
+        items = list(value)
+    except TypeError as error:
+        raise transition.not_iterable(request, value) from error
+    if not items:
+        raise transition.zero_splits(request, value)
+    if iter(value) is value:  # a generator is spent now; what it gave is what later steps can have
+        setattr(flow, str(request.variable), items)
+    return items
+
+
+def save_artifacts(
+    flow: FlowSpec, view: View, execution: Execution
+) -> tuple[dict[str, ArtifactRef], DataException | None]:
+    """Store what the step set or changed; refer to the rest.
+
+    What can't be stored does not keep the rest from being stored; the error returned names all of it.
+    """
+    refs = dict(view.refs)
+    refused: dict[str, Exception] = {}
+    for name, value in list(vars(flow).items()):
+        if name.startswith("__") or isinstance(value, Parameter):
+            continue
+        if view.unchanged(name, value) is not None:
+            continue
+        refs.pop(name, None)
+        try:
+            refs[name] = execution.writer.save(name, value)
+        except (DataException, StoreError, MemoryError) as error:
+            refused[name] = error
+    return refs, _refusal(refused)
+
+
+def _refusal(refused: dict[str, Exception]) -> DataException | None:
+    if not refused:
+        return None
+    first = next(iter(refused.values()))
+    reasons = "; ".join(
+        f"artifact '{name}': {error or type(error).__name__}" for name, error in refused.items()
+    )
+    if isinstance(first, UnpicklableArtifactException):
+        return UnpicklableArtifactException(f"Cannot pickle {reasons}")
+    return DataException(f"Cannot store {reasons}")
+
+
+def exit_status(error: BaseException) -> int:
+    """The status a process ends with after this error: what ``sys.exit`` asked for, but never success."""
+    if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code:
+        return error.code & 0xFF or 1
+    return 1
+
+
+def vars_of(error: BaseException) -> dict[str, str]:
+    """An error as a record holds it."""
+    wrapped = ExceptionWrapper.of(error)
+    return {"type": wrapped.type, "exception": wrapped.exception, "stacktrace": wrapped.stacktrace}
+
+
+def report(error: BaseException) -> None:
+    """Print an error to the task's log: the user's with its traceback, ours in one line."""
+    with contextlib.suppress(OSError, ValueError):  # the step may have closed stderr
+        sys.stdout.flush()
+        if isinstance(error, DaskflowException):
+            where = f" on line {error.line_no}" if error.line_no else ""
+            print(f"{error.headline}{where}: {error.message}", file=sys.stderr)  # noqa: T201 - this is the task's log
+            return
+        lines = traceback.format_exception(type(error), error, _users_part(error.__traceback__))
+        print("".join(lines), end="", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _users_part(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback without our own frames at its top."""
+    first = trace
+    while first is not None and first.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        first = first.tb_next
+    return first or trace
+
+
+def _client() -> Any:
+    from daskflow import client
+
+    return client
+
+
+def tell_current(spec: TaskSpec, store: RunStore) -> None:
+    """Let ``current`` know this task."""
+    facts = {
+        "flow_name": spec.run.flow,
+        "run_id": spec.run.run,
+        "step_name": spec.name.step,
+        "task_id": spec.name.task_id,
+        "pathspec": spec.pathspec,
+        "retry_count": spec.attempt,
+        "origin_run_id": None,
+        "is_running_flow": True,
+    }
+    run_path = f"{spec.run.flow}/{spec.run.run}"
+    shared = spec.run.facts | {"tags": set(spec.run.facts.get("tags", ()))}
+    tell(
+        facts | shared,
+        late={
+            "graph": lambda: store.load("_graph_info", store.parameters().artifacts["_graph_info"]),
+            "graph_info": lambda: store.load("_graph_info", store.parameters().artifacts["_graph_info"]),
+            "task": lambda: _client().Task(spec.pathspec, store=spec.run.store),
+            "run": lambda: _client().Run(run_path, store=spec.run.store),
+        },
+    )

@@ -1,0 +1,77 @@
+"""A task's own process: from its first message to its exit."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import gc
+import json
+import os
+import pickle
+import random
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from daskflow.task import wire
+
+if TYPE_CHECKING:
+    import socket
+
+    from daskflow.flow.spec import FlowSpec
+    from daskflow.task.spec import TaskSpec
+
+
+def prepare_streams() -> None:
+    """UTF-8, and a line leaves the process as soon as it is complete."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
+
+
+def freshen_randomness() -> None:
+    """Give every generator that was copied by the fork entropy of its own.
+
+    Python's own ``random`` reseeds itself; NumPy's legacy generator and generators among the flow module's globals
+    would draw the same numbers in every task.
+    """
+    if "numpy.random" in sys.modules:
+        import numpy as np
+
+        np.random.seed()
+        kinds: tuple[type, ...] = (np.random.Generator, np.random.RandomState)
+    else:
+        kinds = ()
+    for value in list(vars(sys.modules["__main__"]).values()):
+        if type(value) is random.Random:
+            value.seed()
+        elif kinds and isinstance(value, kinds):
+            source: Any = getattr(value, "bit_generator", None) or vars(value)["_bit_generator"]
+            source.state = type(source)().state
+
+
+def run(connection: socket.socket, flow_class: type[FlowSpec]) -> NoReturn:
+    """Take the spec, run the attempt, send the outcome, and leave as an interpreter leaves."""
+    from daskflow.task import attempt
+
+    gc.enable()
+    spec: TaskSpec = pickle.loads(wire.receive(connection))
+    outcome, status = attempt.run(spec, flow_class)
+    wire.send(connection, json.dumps(outcome).encode())
+    connection.close()
+    leave(status)
+
+
+def leave(status: int) -> NoReturn:
+    """End this process as an interpreter ends, without taking its modules apart.
+
+    Joins threads that are no daemons, runs ``atexit`` and multiprocessing's finalizers, flushes the streams of Python
+    and of C.
+    """
+    threading._shutdown()  # type: ignore[attr-defined] # what the interpreter calls, there is no public name
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed by the step, or nobody reads it any more
+            stream.flush()
+    ctypes.CDLL(None).fflush(None)
+    os._exit(status)

@@ -1,0 +1,289 @@
+"""The code of a run: found and stored when the run starts, loaded from the store by every process of its tasks.
+
+A run executes this snapshot to its end, whatever is edited meanwhile.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import linecache
+import os
+import sys
+import types
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from daskflow.errors import CommandException, StoreError
+from daskflow.flow import spec as flow_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from daskflow.flow.spec import FlowSpec
+    from daskflow.store.runs import RunStore
+
+_NOT_LOCAL = ("site-packages", "dist-packages")
+
+
+@dataclass(frozen=True)
+class Code:
+    """The source files of a flow.
+
+    Attributes
+    ----------
+    root
+        The folder that is ``sys.path[0]``.
+    main
+        The flow's file, relative to ``root``.
+    module
+        Its dotted name if it was started by ``python -m``, else None.
+    files
+        Source by path relative to ``root``; ``main`` is among them.
+    """
+
+    root: str
+    main: str
+    module: str | None
+    files: Mapping[str, bytes]
+
+    @property
+    def hash(self) -> str:
+        """Identity of all sources together."""
+        digest = hashlib.sha256(f"{self.main}\n{self.module}\n".encode())
+        for path in sorted(self.files):
+            digest.update(f"{path}\n{hashlib.sha256(self.files[path]).hexdigest()}\n".encode())
+        return digest.hexdigest()[:32]
+
+    @property
+    def main_path(self) -> str:
+        """Absolute path of the flow's file as the driver had it."""
+        return os.path.join(self.root, self.main)
+
+    def describe(self) -> dict[str, Any]:
+        """What goes into the run's record."""
+        hashes = {path: hashlib.sha256(source).hexdigest() for path, source in sorted(self.files.items())}
+        return {
+            "hash": self.hash,
+            "root": self.root,
+            "main": self.main,
+            "module": self.module,
+            "files": hashes,
+        }
+
+
+def collect() -> Code:
+    """The code of the flow that runs as ``__main__``: its file and the local modules it imports, also inside functions.
+
+    Raises :class:`CommandException` if the flow is not in a file.
+    """
+    main = sys.modules["__main__"]
+    path = getattr(main, "__file__", None)
+    if path is None or not os.path.isfile(path):
+        raise CommandException("The flow must be in a file: its code can't be found.")
+    path = os.path.abspath(path)
+    spec = getattr(main, "__spec__", None)
+    module = spec.name if spec is not None else None
+    root = os.path.dirname(path)
+    for _ in range(module.count(".") if module else 0):
+        root = os.path.dirname(root)
+    if module and os.path.basename(path) == "__main__.py" and not module.endswith("__main__"):
+        root = os.path.dirname(root)
+    files = dict(_local_sources(root, path, module))
+    return Code(root, os.path.relpath(path, root), module, files)
+
+
+def save(code: Code, store: RunStore) -> None:
+    """Keep the snapshot in the run's folder."""
+    for path, source in code.files.items():
+        store.storage.create(store.layout.code(path), source)
+
+
+def load(store: RunStore) -> Code:
+    """The snapshot of a run.
+
+    Raises :class:`StoreError` if a file is missing or is not what the run's record says.
+    """
+    described = store.record()["code"]
+    files = {}
+    for path, digest in described["files"].items():
+        place = store.layout.code(path)
+        try:
+            files[path] = store.storage.read(place)
+        except FileNotFoundError:
+            raise StoreError(f"{store.storage.locate(place)}, part of the run's code, is missing.") from None
+        if hashlib.sha256(files[path]).hexdigest() != digest:
+            raise StoreError(f"{store.storage.locate(place)}, part of the run's code, was changed by hand.")
+    return Code(described["root"], described["main"], described["module"], files)
+
+
+class FlowFound(SystemExit):
+    """Ends the loading of a flow file where a run would start: at ``MyFlow()``."""
+
+    def __init__(self, flow_class: type[FlowSpec]) -> None:
+        super().__init__(0)
+        self.flow_class = flow_class
+
+
+def execute_as_main(code: Code, arguments: Sequence[str] = ()) -> type[FlowSpec]:
+    """Run the flow's file as ``__main__``, from the snapshot, up to ``MyFlow()``; gives ``MyFlow``.
+
+    Raises :class:`CommandException` if the file never gets there; what the file itself raises passes through.
+    """
+    path = code.main_path
+    sys.argv = [path, *arguments]
+    if not sys.flags.safe_path:
+        sys.path[0] = code.root
+    for name, source in code.files.items():
+        full = os.path.join(code.root, name)
+        text = source.decode("utf-8", "replace")
+        linecache.cache[full] = (len(text), None, text.splitlines(keepends=True), full)
+    sys.meta_path.insert(0, _SnapshotFinder(code))
+    module = types.ModuleType("__main__")
+    module.__dict__.update(
+        __file__=path, __builtins__=__builtins__, __daskflow_code__=code.hash, __cached__=None
+    )
+    if code.module:
+        module.__package__ = code.module.rpartition(".")[0]
+        importlib.import_module(module.__package__) if module.__package__ else None
+        module.__spec__ = importlib.util.find_spec(code.module)
+    sys.modules["__main__"] = module
+    compiled = compile(code.files[code.main], path, "exec", dont_inherit=True)
+    flow_spec.on_instance = _found
+    try:
+        exec(compiled, module.__dict__)
+    except FlowFound as found:
+        return found.flow_class
+    raise CommandException(f"{path} does not start a flow: it never calls a FlowSpec class.")
+
+
+def _found(flow_class: type[FlowSpec]) -> None:
+    raise FlowFound(flow_class)
+
+
+class _SnapshotFinder(importlib.abc.MetaPathFinder):
+    """Finds the run's local modules in its snapshot, under the paths they had."""
+
+    def __init__(self, code: Code) -> None:
+        self._sources: dict[str, tuple[str, bytes]] = {}
+        self._namespaces: set[str] = set()
+        for path, source in code.files.items():
+            name = _module_name(path)
+            self._sources[name] = (os.path.join(code.root, path), source)
+            parent = name.rpartition(".")[0]
+            while parent:
+                self._namespaces.add(parent)
+                parent = parent.rpartition(".")[0]
+        self._root = code.root
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname in self._sources:
+            place, source = self._sources[fullname]
+            inside = [os.path.dirname(place)] if _is_package(place) else None
+            return importlib.util.spec_from_file_location(
+                fullname, place, loader=_SnapshotLoader(place, source), submodule_search_locations=inside
+            )
+        if fullname in self._namespaces:
+            spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
+            spec.submodule_search_locations = [os.path.join(self._root, *fullname.split("."))]
+            return spec
+        return None
+
+
+class _SnapshotLoader(importlib.abc.SourceLoader):
+    """Loads one module from its snapshot; data files beside it are read from where it was."""
+
+    def __init__(self, path: str, source: bytes) -> None:
+        self._path = path
+        self._source = source
+
+    def get_filename(self, fullname: str) -> str:
+        return self._path
+
+    def get_data(self, path: str | bytes) -> bytes:
+        if path == self._path:
+            return self._source
+        with open(path, "rb") as file:
+            return file.read()
+
+
+def _is_package(path: str) -> bool:
+    return os.path.basename(path) == "__init__.py"
+
+
+def _module_name(path: str) -> str:
+    parts = path.removesuffix(".py").split("/")
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _local_sources(root: str, main: str, module: str | None) -> Iterator[tuple[str, bytes]]:
+    """The flow's file and, by their imports, the modules below ``root`` that it needs."""
+    waiting = [(main, module or "__main__")]
+    waiting += [(path, name) for name, path in _loaded_modules(root)]
+    seen: set[str] = set()
+    while waiting:
+        path, name = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        with open(path, "rb") as file:
+            source = file.read()
+        yield os.path.relpath(path, root), source
+        package = name if _is_package(path) else name.rpartition(".")[0]
+        for imported in _imports(source, package):
+            waiting += _module_files(root, imported)
+
+
+def _loaded_modules(root: str) -> Iterator[tuple[str, str]]:
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        if (
+            name not in ("__main__", "__mp_main__")
+            and path
+            and path.endswith(".py")
+            and _is_local(root, path)
+        ):
+            yield name, path
+
+
+def _is_local(root: str, path: str) -> bool:
+    if not path.startswith(root + os.sep):
+        return False
+    relative = path[len(root) + 1 :].split(os.sep)
+    hidden = any(part in _NOT_LOCAL or part.startswith(".") for part in relative)
+    return not hidden and relative[0] != "daskflow"
+
+
+def _imports(source: bytes, package: str) -> Iterator[str]:
+    """Dotted names that a module may import, wherever the statement stands."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:  # the interpreter will say so if the module is ever imported
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1] if package else []
+                base = ".".join([*above, base] if base else above)
+            if base:
+                yield base
+            yield from (f"{base}.{alias.name}".lstrip(".") for alias in node.names)
+
+
+def _module_files(root: str, dotted: str) -> Iterator[tuple[str, str]]:
+    """Local files that make up a module: its own and the ``__init__`` of each package above it."""
+    parts = dotted.split(".")
+    for depth in range(1, len(parts) + 1):
+        name = ".".join(parts[:depth])
+        base = os.path.join(root, *parts[:depth])
+        for path in (base + ".py", os.path.join(base, "__init__.py")):
+            if os.path.isfile(path) and _is_local(root, path):
+                yield path, name

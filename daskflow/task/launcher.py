@@ -1,0 +1,318 @@
+"""The worker's side of a task's process: hand it its work, read what it says, end it if told to."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import select
+import signal
+import socket
+import subprocess
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from daskflow.errors import DaskflowException
+from daskflow.task import wire, zygote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from daskflow.task.spec import RunContext, TaskSpec
+
+TICK_SECONDS = 0.5
+
+
+class FlowNotLoadable(DaskflowException):
+    """The flow's file can't be loaded where its tasks should run."""
+
+    headline = "The flow can't be loaded"
+
+
+class LauncherDied(DaskflowException):
+    """The fork server ended while a task ran; nothing is known of the task."""
+
+    headline = "The task's parent process died"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a task's process ended.
+
+    Attributes
+    ----------
+    outcome
+        What the attempt sent (a ``TaskRecord`` as JSON); None if it died before.
+    exit_code, signal
+        One of them is set.
+    max_rss
+        Peak resident memory in bytes.
+    cpu_user, cpu_system
+        Seconds.
+    left
+        Command lines, by pid, of what it left running and what was ended with it.
+    killed
+        It was ended on the driver's order.
+    """
+
+    pid: int
+    outcome: dict[str, Any] | None
+    exit_code: int | None
+    signal: int | None
+    max_rss: int
+    cpu_user: float
+    cpu_system: float
+    left: Mapping[str, str] = field(default_factory=dict)
+    killed: bool = False
+
+
+class Launcher:
+    """Starts the processes of one run's tasks on this machine, through a fork server of its own.
+
+    Parameters
+    ----------
+    run
+        Whose code to load, from which store.
+    environment
+        Variables of the tasks; the worker's own if None.
+    """
+
+    def __init__(self, run: RunContext, environment: Mapping[str, str] | None = None) -> None:
+        self.run_context = run
+        self._boot = json.dumps(
+            {
+                "flow": run.flow,
+                "run": run.run,
+                "store": run.store,
+                "cwd": run.cwd,
+                "launcher": run.launcher,
+            }
+        ).encode()
+        variables = dict(os.environ if environment is None else environment)
+        self._environment = variables | {
+            "PYTHONUNBUFFERED": "x",
+            "DASKFLOW_RUN_ID": run.run,
+            "DASKFLOW_RUNTIME_NAME": "dask",
+        }
+        self._lock = threading.Lock()
+        self._ready: dict[str, Any] | None = None
+        self._control: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._running: dict[int, socket.socket] = {}
+        self._stopping = False
+
+    def start(self) -> None:
+        """Start the fork server without waiting for it. Call from a thread that lives as long as the process."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pipe = os.pipe()
+        self._process = subprocess.Popen(
+            zygote.command("main", str(theirs.fileno())),
+            pass_fds=[theirs.fileno()],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=pipe[1],  # only for a moment: see zygote._silence
+            stderr=pipe[1],
+            start_new_session=True,  # Ctrl-C is the driver's to handle
+        )
+        theirs.close()
+        for descriptor in pipe:
+            os.close(descriptor)
+        ours.send(self._boot)
+        self._control = ours
+
+    def ready(self) -> dict[str, Any]:
+        """Wait until the flow is loaded: ``mode`` (``fork`` or ``fresh``), ``why`` (if fresh), ``rss``, ``pid``.
+
+        Raises :class:`FlowNotLoadable` with the traceback of the flow's file if it can't be loaded.
+        """
+        with self._lock:
+            if self._ready is None:
+                assert self._control is not None
+                try:
+                    data = self._control.recv(1 << 20)
+                except OSError:
+                    data = b""
+                self._ready = json.loads(data) if data else {"error": "The process that loads it died."}
+            if "error" in self._ready:
+                raise FlowNotLoadable(self._ready["error"])
+            return self._ready
+
+    @property
+    def alive(self) -> bool:
+        """Whether the fork server still runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def run(
+        self, spec: TaskSpec, started: Callable[[int], None], output: Callable[[int, bytes], None]
+    ) -> Ended:
+        """Run one attempt in a process of its own and wait for its end.
+
+        Parameters
+        ----------
+        spec
+            What to run.
+        started
+            Called with the pid.
+        output
+            Called with 1 or 2 and the bytes the process wrote, and with 0 and nothing from time to time.
+
+        Raises :class:`FlowNotLoadable` or :class:`LauncherDied`.
+        """
+        self.ready()
+        assert self._control is not None
+        with _Channels() as channels:
+            with self._lock:
+                try:
+                    channels.hand_over(self._control)
+                except OSError as error:
+                    raise LauncherDied(
+                        f"The process that starts the tasks of {spec.pathspec} has died."
+                    ) from error
+                key = id(channels)
+                self._running[key] = channels.status
+                if self._stopping:
+                    channels.status.send(b"K")
+            try:
+                with contextlib.suppress(
+                    BrokenPipeError, ConnectionResetError
+                ):  # it died: its status will say how
+                    wire.send(channels.connection, self._boot)
+                    wire.send(channels.connection, pickle.dumps(spec))
+                return channels.follow(spec, started, output, lambda: self._stopping)
+            finally:
+                with self._lock:
+                    self._running.pop(key, None)
+
+    def end_tasks(self) -> None:
+        """Kill every task that runs, and every one that starts from now on."""
+        with self._lock:
+            self._stopping = True
+            for status in self._running.values():
+                with contextlib.suppress(OSError):  # it has just ended
+                    status.send(b"K")
+
+    def close(self) -> None:
+        """End the fork server and everything below it."""
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            self._process.wait()
+
+
+class _Channels:
+    """The descriptors of one task."""
+
+    def __init__(self) -> None:
+        self.connection, self._their_connection = socket.socketpair()
+        self.status, self._their_status = socket.socketpair()
+        self.out, self._their_out = os.pipe()
+        self.err, self._their_err = os.pipe()
+
+    def __enter__(self) -> _Channels:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close_theirs()
+        self.connection.close()
+        self.status.close()
+        for descriptor in (self.out, self.err):
+            os.close(descriptor)
+
+    def _close_theirs(self) -> None:
+        self._their_connection.close()
+        self._their_status.close()
+        for descriptor in (self._their_out, self._their_err):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._their_out = self._their_err = -1
+
+    def hand_over(self, control: socket.socket) -> None:
+        """Give the task's ends to the fork server."""
+        descriptors = [
+            self._their_connection.fileno(),
+            self._their_out,
+            self._their_err,
+            self._their_status.fileno(),
+        ]
+        socket.send_fds(control, [b"T"], descriptors)
+        self._close_theirs()
+
+    def follow(
+        self,
+        spec: TaskSpec,
+        started: Callable[[int], None],
+        output: Callable[[int, bytes], None],
+        killed: Callable[[], bool],
+    ) -> Ended:
+        """Read everything until the fork server reports the process's end."""
+        outcomes, news, pid = wire.Inbox(), wire.Inbox(), 0
+        sent: list[bytes] = []
+        poll = select.poll()
+        streams = {self.out: 1, self.err: 2}
+        for descriptor in (*streams, self.connection.fileno(), self.status.fileno()):
+            poll.register(descriptor, select.POLLIN)
+        while True:
+            ready = poll.poll(TICK_SECONDS * 1000)
+            if not ready:
+                output(0, b"")
+            for descriptor, _ in ready:
+                data = _read(descriptor)
+                if not data:
+                    poll.unregister(descriptor)
+                if descriptor in streams:
+                    output(streams[descriptor], data)
+                elif descriptor == self.connection.fileno():
+                    sent += outcomes.feed(data)
+                elif not data:
+                    raise LauncherDied(
+                        f"The process that started {spec.pathspec} died; nothing is known of the task."
+                    )
+                for message in news.feed(data) if descriptor == self.status.fileno() else ():
+                    facts = json.loads(message)
+                    if "started" in facts:
+                        pid = facts["started"]
+                        started(pid)
+                        continue
+                    self._drain(streams, output)
+                    sent += outcomes.feed(_rest(self.connection.fileno()))
+                    return _ended(pid, sent[0] if sent else None, facts, killed())
+
+    def _drain(self, streams: Mapping[int, int], output: Callable[[int, bytes], None]) -> None:
+        """What is still in the pipes; nobody is left that could write more."""
+        for descriptor, stream in streams.items():
+            if rest := _rest(descriptor):
+                output(stream, rest)
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 1 << 16)
+    except ConnectionResetError:  # the other side died with bytes of ours unread
+        return b""
+
+
+def _rest(descriptor: int) -> bytes:
+    os.set_blocking(descriptor, False)
+    data = b""
+    with contextlib.suppress(BlockingIOError, ConnectionResetError):
+        while part := os.read(descriptor, 1 << 20):
+            data += part
+    return data
+
+
+def _ended(pid: int, sent: bytes | None, facts: dict[str, Any], killed: bool) -> Ended:
+    status = facts["status"]
+    signalled = os.WIFSIGNALED(status)
+    return Ended(
+        pid=pid,
+        outcome=json.loads(sent) if sent is not None else None,
+        exit_code=None if signalled else os.WEXITSTATUS(status),
+        signal=os.WTERMSIG(status) if signalled else None,
+        max_rss=facts["max_rss"],
+        cpu_user=facts["cpu_user"],
+        cpu_system=facts["cpu_system"],
+        left=facts["left"],
+        killed=killed and signalled and os.WTERMSIG(status) == signal.SIGKILL,
+    )
