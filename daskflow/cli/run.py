@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import socket
@@ -126,7 +127,7 @@ def execute(invocation: Invocation, options: Options, given: dict[str, Any]) -> 
     )
     cluster = options.cluster or settings.default_cluster
     if cluster == LOCAL:
-        LAUNCHERS.start(run)  # the flow loads while this process imports Dask
+        LAUNCHERS.start_by_fork(run, invocation.flow_class, code)  # before this process starts any thread
     _open_session(store, user)
     _save_parameters(store, invocation.flow_class, graph, values)
     if options.run_id_file:
@@ -138,18 +139,19 @@ def execute(invocation: Invocation, options: Options, given: dict[str, Any]) -> 
 def _drive(
     store: RunStore, run: RunContext, graph: Graph, cluster: str, options: Options, began: float
 ) -> int:
-    from daskflow.clusters import open_cluster
+    from daskflow.clusters import dashboard_link, open_cluster
     from daskflow.engine.console import Console, display_for
     from daskflow.engine.frontier import Frontier
     from daskflow.engine.run import Driver
 
     console = Console(run.run, display_for())
     ended = {"status": "failed", "reason": "The driver failed."}
+    opened = contextlib.ExitStack()
     try:
-        with open_cluster(cluster, options.max_workers or None) as client:
-            console.say(f"Run {run.flow}/{run.run} starts. Dashboard: {client.dashboard_link}")
-            driver = Driver(client, Frontier(graph, run), console, run, options.max_num_splits)
-            outcome = driver.run()
+        client = opened.enter_context(open_cluster(cluster, options.max_workers))
+        console.say(f"Run {run.flow}/{run.run} starts. Dashboard: {dashboard_link(client)}")
+        driver = Driver(client, Frontier(graph, run), console, run, options.max_num_splits)
+        outcome = driver.run()
         ended = {"status": outcome.status, "reason": _reason(outcome)}
         tell_end(console, store, outcome, time.monotonic() - began)
     except DaskflowException as error:
@@ -159,6 +161,8 @@ def _drive(
         LAUNCHERS.close(run)
         _close_session(store, ended)
         console.close()
+        if cluster != LOCAL:  # a cluster in this process ends with it, which is about to happen
+            opened.close()
     return 0 if outcome.status == "successful" else 1
 
 

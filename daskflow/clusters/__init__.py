@@ -43,3 +43,12 @@ def open_cluster(cluster: str, max_workers: int | None) -> AbstractContextManage
     module, _, function = CLUSTERS[cluster].partition(":")
     opened: AbstractContextManager[Any] = getattr(importlib.import_module(module), function)(max_workers)
     return opened
+
+
+def dashboard_link(client: Any) -> str:
+    """Where a person finds the cluster's dashboard; of a cluster in this process always on loopback."""
+    link: str = client.dashboard_link
+    scheduler = getattr(client.cluster, "scheduler", None)
+    if scheduler is None or not hasattr(scheduler, "http_server"):
+        return link
+    return f"http://127.0.0.1:{scheduler.http_server.port}/status"

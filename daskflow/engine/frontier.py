@@ -16,7 +16,7 @@ from daskflow.store.layout import PARAMETERS
 from daskflow.task.spec import Frame, TaskResult, TaskSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from daskflow.flow.graph import Graph
     from daskflow.task.spec import RunContext
@@ -38,12 +38,22 @@ class Planned:
 
 @dataclass
 class _Gathering:
-    """The inputs of one join, as they become known."""
+    """The inputs of one join, as they become known.
 
-    size: int
+    Attributes
+    ----------
+    split
+        The innermost split around each input; which of its branches or items an input is, is its place.
+    stack
+        The splits around the join.
+    missing
+        Once all inputs are known: how many of them still have to be done before the join can be planned.
+    """
+
+    split: Frame
     stack: tuple[Frame, ...]
     inputs: dict[int, TaskName] = field(default_factory=dict)
-    planned: bool = False
+    missing: int = 0
 
 
 class Frontier:
@@ -58,38 +68,48 @@ class Frontier:
         self._specs: dict[TaskName, TaskSpec] = {}
         self._done: set[TaskName] = set()
         self._joins: dict[tuple[str, TaskName], _Gathering] = {}
-        self._waiting: dict[TaskName, list[tuple[str, TaskName]]] = {}
+        self._awaited: dict[TaskName, tuple[str, TaskName]] = {}
+        self._finished = False
 
     def start(self) -> list[Planned]:
         """The first region."""
         return self._region([self._spec(self._graph.start, (PARAMETERS,), ())])
 
     def done(self, result: TaskResult) -> list[Planned]:
-        """What becomes ready by this result: a region, or nothing."""
+        """What becomes ready by this result: a region, or nothing.
+
+        Raises :class:`InternalError` if the task was never planned.
+        """
+        spec = self.spec(result.name)
         if not result.committed or result.name in self._done:
             return []
         self._done.add(result.name)
-        spec = self._specs[result.name]
-        ready = list(self._decided(spec, result))
-        for key in self._waiting.pop(result.name, ()):
-            ready += self._join_if_done(key)
-        return self._region(ready)
+        self._finished = self._finished or spec.node.type == "end"
+        return self._region([*self._decided(spec, result), *self._awaiting(result.name)])
 
     @property
     def finished(self) -> bool:
         """Whether the last step is committed."""
-        return any(name.step == self._graph.end for name in self._done)
+        return self._finished
 
     def spec(self, name: TaskName) -> TaskSpec:
-        """A task that has been planned."""
+        """A task that has been planned.
+
+        Raises :class:`InternalError` if it was not.
+        """
+        if name not in self._specs:
+            raise InternalError(f"Task {self._run.flow}/{self._run.run}/{name} was never planned.")
         return self._specs[name]
 
     def _decided(self, spec: TaskSpec, result: TaskResult) -> Iterable[TaskSpec]:
-        """The tasks that a decision makes known; joins among them only once their inputs are all there."""
+        """The tasks that a decision makes known."""
         if spec.node.type == "switch":
-            return self._follow(spec, result.targets[0], spec.stack, region=None)
+            return self._follow(spec, result.targets[0], spec.stack, {})
         if spec.node.type == "foreach":
-            assert result.size is not None
+            if result.size is None:
+                raise InternalError(
+                    f"Task {spec.pathspec} went over items; its result does not say how many."
+                )
             return [
                 found
                 for index in range(result.size)
@@ -97,10 +117,18 @@ class Frontier:
                     spec,
                     spec.node.targets[0],
                     (*spec.stack, Frame("foreach", spec.name, index, result.size, spec.node.foreach)),
-                    region=None,
+                    {},
                 )
             ]
         return []
+
+    def _awaiting(self, name: TaskName) -> Iterable[TaskSpec]:
+        """The join that had only this task to wait for."""
+        key = self._awaited.pop(name, None)
+        if key is None:
+            return []
+        self._joins[key].missing -= 1
+        return [] if self._joins[key].missing else [self._join(key)]
 
     def _region(self, ready: Iterable[TaskSpec]) -> list[Planned]:
         """Everything that is known in advance from what is ready."""
@@ -115,9 +143,9 @@ class Frontier:
                 waiting.extend(self._known_followers(spec, planned))
         return list(planned.values())
 
-    def _known_followers(self, spec: TaskSpec, planned: dict[TaskName, Planned]) -> Iterable[TaskSpec]:
+    def _known_followers(self, spec: TaskSpec, planned: Mapping[TaskName, Planned]) -> Iterable[TaskSpec]:
         targets = spec.node.targets
-        if len(targets) == 1 and spec.node.type != "split":
+        if spec.node.type != "split":
             return self._follow(spec, targets[0], spec.stack, planned)
         return [
             found
@@ -128,7 +156,7 @@ class Frontier:
         ]
 
     def _follow(
-        self, spec: TaskSpec, target: str, stack: tuple[Frame, ...], region: dict[TaskName, Planned] | None
+        self, spec: TaskSpec, target: str, stack: tuple[Frame, ...], region: Mapping[TaskName, Planned]
     ) -> list[TaskSpec]:
         """The task that follows ``spec`` in step ``target``, unless that is a join that still lacks inputs."""
         if self._graph[target].type != "join":
@@ -137,38 +165,40 @@ class Frontier:
         return self._arrive(spec, target, stack, region)
 
     def _arrive(
-        self, spec: TaskSpec, join: str, stack: tuple[Frame, ...], region: dict[TaskName, Planned] | None
+        self, spec: TaskSpec, join: str, stack: tuple[Frame, ...], region: Mapping[TaskName, Planned]
     ) -> list[TaskSpec]:
+        """The join, if this input was the last and all of them are either done or in this very region.
+
+        A region's tasks can only be upstream of tasks of the same region. So a join with inputs in several regions is
+        planned when the last of its inputs is done.
+        """
         if not stack:
             raise InternalError(f"Step '{spec.name.step}' leads to the join '{join}' outside of any split.")
-        frame = stack[-1]
-        key = (join, frame.split)
-        gathering = self._joins.setdefault(key, _Gathering(frame.size, stack[:-1]))
-        gathering.inputs[frame.index] = spec.name
-        if len(gathering.inputs) < gathering.size:
+        split = stack[-1]
+        key = (join, split.split)
+        gathering = self._joins.setdefault(key, _Gathering(split, stack[:-1]))
+        gathering.inputs[split.index] = spec.name
+        if len(gathering.inputs) < split.size:
             return []
-        elsewhere = [n for n in gathering.inputs.values() if n not in self._done and n not in (region or ())]
-        for name in elsewhere:
-            self._waiting.setdefault(name, []).append(key)
-        return [] if elsewhere else [self._join(key)]
-
-    def _join_if_done(self, key: tuple[str, TaskName]) -> list[TaskSpec]:
-        gathering = self._joins[key]
-        if gathering.planned or any(name not in self._done for name in gathering.inputs.values()):
-            return []
-        return [self._join(key)]
+        awaited = [name for name in gathering.inputs.values() if name not in self._done]
+        if all(name in region for name in awaited):
+            return [self._join(key)]
+        gathering.missing = len(awaited)
+        self._awaited.update(dict.fromkeys(awaited, key))
+        return []
 
     def _join(self, key: tuple[str, TaskName]) -> TaskSpec:
+        """The join with its inputs in the order in which its step sees them.
+
+        Branches come as they are declared. Items come by index, or if several steps lead to the join by step first.
+        """
         join, _ = key
-        gathering = self._joins[key]
-        gathering.planned = True
-        order = {step: place for place, step in enumerate(self._graph[join].in_nodes)}
-        by_index = [gathering.inputs[index] for index in range(gathering.size)]
-        if len({name.step for name in by_index}) < len(
-            by_index
-        ):  # a foreach; branches stay in declared order
-            by_index.sort(key=lambda name: order.get(name.step, 0))
-        return self._spec(join, tuple(by_index), gathering.stack)
+        gathering = self._joins.pop(key)
+        inputs = [gathering.inputs[index] for index in range(gathering.split.size)]
+        if gathering.split.kind == "foreach":
+            place = {step: index for index, step in enumerate(self._graph[join].in_nodes)}
+            inputs.sort(key=lambda name: place[name.step])
+        return self._spec(join, tuple(inputs), gathering.stack)
 
     def _spec(
         self, step: str, parents: tuple[TaskName, ...], stack: tuple[Frame, ...], iteration: int = 0

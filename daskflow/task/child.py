@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import ctypes
 import gc
+import io
 import json
 import os
 import pickle
@@ -23,10 +24,22 @@ if TYPE_CHECKING:
     from daskflow.task.spec import TaskSpec
 
 
+_inherited: list[Any] = []
+
+
 def prepare_streams() -> None:
-    """UTF-8, and a line leaves the process as soon as it is complete."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
+    """New ``sys.stdout`` and ``sys.stderr`` on the task's pipes: UTF-8, and a line leaves as soon as it is complete.
+
+    The objects of before stay in use where the flow's file kept them, as a logging handler does.
+    """
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        before = getattr(sys, name)
+        if isinstance(before, io.TextIOWrapper):
+            before.reconfigure(line_buffering=True)
+            _inherited.append(before)
+        stream = open(number, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
 
 
 def freshen_randomness() -> None:
@@ -70,7 +83,7 @@ def leave(status: int) -> NoReturn:
     """
     threading._shutdown()  # type: ignore[attr-defined] # what the interpreter calls, there is no public name
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdout, sys.stderr, *_inherited):
         with contextlib.suppress(OSError, ValueError):  # closed by the step, or nobody reads it any more
             stream.flush()
     ctypes.CDLL(None).fflush(None)

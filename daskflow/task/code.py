@@ -128,36 +128,41 @@ class FlowFound(SystemExit):
         self.flow_class = flow_class
 
 
-def execute_as_main(code: Code, arguments: Sequence[str] = ()) -> type[FlowSpec]:
+def execute_as_main(code: Code) -> type[FlowSpec]:
     """Run the flow's file as ``__main__``, from the snapshot, up to ``MyFlow()``; gives ``MyFlow``.
 
     Raises :class:`CommandException` if the file never gets there; what the file itself raises passes through.
     """
     path = code.main_path
-    sys.argv = [path, *arguments]
     if not sys.flags.safe_path:
         sys.path[0] = code.root
-    for name, source in code.files.items():
-        full = os.path.join(code.root, name)
-        text = source.decode("utf-8", "replace")
-        linecache.cache[full] = (len(text), None, text.splitlines(keepends=True), full)
-    sys.meta_path.insert(0, _SnapshotFinder(code))
     module = types.ModuleType("__main__")
-    module.__dict__.update(
-        __file__=path, __builtins__=__builtins__, __daskflow_code__=code.hash, __cached__=None
-    )
+    module.__dict__.update(__file__=path, __builtins__=__builtins__, __cached__=None)
+    sys.modules["__main__"] = module
+    use_snapshot(code)
     if code.module:
         module.__package__ = code.module.rpartition(".")[0]
-        importlib.import_module(module.__package__) if module.__package__ else None
+        if module.__package__:
+            importlib.import_module(module.__package__)
         module.__spec__ = importlib.util.find_spec(code.module)
-    sys.modules["__main__"] = module
     compiled = compile(code.files[code.main], path, "exec", dont_inherit=True)
-    flow_spec.on_instance = _found
     try:
         exec(compiled, module.__dict__)
     except FlowFound as found:
         return found.flow_class
     raise CommandException(f"{path} does not start a flow: it never calls a FlowSpec class.")
+
+
+def use_snapshot(code: Code) -> None:
+    """From now on local modules and source lines come from the snapshot, and ``MyFlow()`` starts no run."""
+    sys.argv = [code.main_path]
+    sys.modules["__main__"].__dict__["__daskflow_code__"] = code.hash
+    sys.meta_path.insert(0, _SnapshotFinder(code))
+    for name, source in code.files.items():
+        full = os.path.join(code.root, name)
+        text = source.decode("utf-8", "replace")
+        linecache.cache[full] = (len(text), None, text.splitlines(keepends=True), full)
+    flow_spec.on_instance = _found
 
 
 def _found(flow_class: type[FlowSpec]) -> None:

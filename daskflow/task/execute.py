@@ -17,13 +17,16 @@ from daskflow.store.logs import Lines, LogWriter
 from daskflow.store.records import TaskRecord, timestamp
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
+from daskflow.task import hazards
 from daskflow.task.launcher import Launcher, LauncherDied
 from daskflow.task.spec import RunContext, TaskResult, TaskSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from daskflow.flow.spec import FlowSpec
     from daskflow.store.records import Log
+    from daskflow.task.code import Code
     from daskflow.task.launcher import Ended
 
 LAUNCHER_DEATHS = 3
@@ -65,6 +68,17 @@ class Launchers:
                 _on_a_lasting_thread(launcher.start)
                 self._by_run[_key(run)] = launcher
             return launcher
+
+    def start_by_fork(self, run: RunContext, flow_class: type[FlowSpec], code: Code) -> None:
+        """Let the run's tasks be forks of this process, if it can be forked; else start its launcher as ever."""
+        why = None if run.launcher == "fork" else hazards.why_not_fork()
+        launcher = Launcher(run, why_not_fork=why)
+        if why or run.launcher == "fresh":
+            launcher.start()
+        else:
+            launcher.start_by_fork(flow_class, code)
+        with self._lock:
+            self._by_run[_key(run)] = launcher
 
     def stopped(self, run: RunContext) -> bool:
         """Whether no task of the run is to start any more."""

@@ -10,9 +10,11 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import threading
+import traceback
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from daskflow.errors import DaskflowException
 from daskflow.task import wire, zygote
@@ -20,6 +22,8 @@ from daskflow.task import wire, zygote
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from daskflow.flow.spec import FlowSpec
+    from daskflow.task.code import Code
     from daskflow.task.spec import RunContext, TaskSpec
 
 TICK_SECONDS = 0.5
@@ -77,9 +81,13 @@ class Launcher:
         Whose code to load, from which store.
     environment
         Variables of the tasks; the worker's own if None.
+    why_not_fork
+        Why the flow, once loaded, can't be forked, if that is known already.
     """
 
-    def __init__(self, run: RunContext, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, run: RunContext, environment: Mapping[str, str] | None = None, why_not_fork: str | None = None
+    ) -> None:
         self.run_context = run
         self._boot = json.dumps(
             {
@@ -88,6 +96,7 @@ class Launcher:
                 "store": run.store,
                 "cwd": run.cwd,
                 "launcher": run.launcher,
+                "why": why_not_fork,
             }
         ).encode()
         variables = dict(os.environ if environment is None else environment)
@@ -99,27 +108,41 @@ class Launcher:
         self._lock = threading.Lock()
         self._ready: dict[str, Any] | None = None
         self._control: socket.socket | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: _Process | None = None
         self._running: dict[int, socket.socket] = {}
         self._stopping = False
 
     def start(self) -> None:
         """Start the fork server without waiting for it. Call from a thread that lives as long as the process."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        pipe = os.pipe()
         self._process = subprocess.Popen(
             zygote.command("main", str(theirs.fileno())),
             pass_fds=[theirs.fileno()],
             env=self._environment,
             stdin=subprocess.DEVNULL,
-            stdout=pipe[1],  # only for a moment: see zygote._silence
-            stderr=pipe[1],
+            stdout=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is the driver's to handle
         )
         theirs.close()
-        for descriptor in pipe:
-            os.close(descriptor)
         ours.send(self._boot)
+        self._control = ours
+
+    def start_by_fork(self, flow_class: type[FlowSpec], code: Code) -> None:
+        """Start the fork server as a fork of this process, which has loaded the flow and runs no thread."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                ours.close()
+                zygote.serve_in_fork(theirs, flow_class, code, self._environment)
+            except BaseException:  # noqa: BLE001 - must not go on as a second driver
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+        theirs.close()
+        self._process = _Forked(pid)
         self._control = ours
 
     def ready(self) -> dict[str, Any]:
@@ -168,7 +191,7 @@ class Launcher:
                     channels.hand_over(self._control)
                 except OSError as error:
                     raise LauncherDied(
-                        f"The process that starts the tasks of {spec.pathspec} has died."
+                        f"The process that starts the tasks of {spec.pathspec} has died: {error}."
                     ) from error
                 key = id(channels)
                 self._running[key] = channels.status
@@ -199,6 +222,38 @@ class Launcher:
             self._control.close()
         if self._process is not None:
             self._process.wait()
+
+
+class _Process(Protocol):
+    def poll(self) -> int | None: ...
+    def wait(self) -> int: ...
+
+
+class _Forked:
+    """A child of this process that was forked, seen as ``subprocess`` shows one."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._status: int | None = None
+        self._lock = threading.Lock()
+
+    def poll(self) -> int | None:
+        """Its exit status, None while it runs."""
+        return self._wait(os.WNOHANG)
+
+    def wait(self) -> int:
+        """Wait for its end."""
+        status = self._wait(0)
+        assert status is not None
+        return status
+
+    def _wait(self, options: int) -> int | None:
+        with self._lock:
+            if self._status is None:
+                pid, status = os.waitpid(self._pid, options)
+                if pid:
+                    self._status = os.waitstatus_to_exitcode(status)
+            return self._status
 
 
 class _Channels:

@@ -30,7 +30,10 @@ from daskflow.task import hazards, wire
 from daskflow.task.processes import children_of, command_line, descendants_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from daskflow.flow.spec import FlowSpec
+    from daskflow.task.code import Code
 
 SELF_EXIT_SECONDS = 0.2
 """How long helpers that end by themselves (multiprocessing's trackers) may take to do so."""
@@ -50,24 +53,23 @@ def command(entry: str, *arguments: str) -> list[str]:
     return [sys.executable, *flags, "-c", program, *arguments]
 
 
-def main(control_fd: str, bare_boot: str | None = None) -> NoReturn:
+def main(control_fd: str, known_boot: str | None = None) -> NoReturn:
     """Load the flow and serve until the worker closes the control socket."""
-    _silence()
+    _silence(1, 2)  # what the flow's file prints when it is loaded was printed by the driver already
     wire.die_with_parent(signal.SIGKILL)  # while the flow loads nobody listens to the socket
     wire.adopt_orphans()
     control = socket.socket(fileno=int(control_fd))
-    text = bare_boot or control.recv(1 << 20).decode()
-    boot = json.loads(text)
+    boot = json.loads(known_boot or control.recv(1 << 20))
     flow_class: type[FlowSpec] | None = None
-    why = boot.get("why")
-    if bare_boot is None:
+    why = boot["why"] or ("it was asked for" if boot["launcher"] == "fresh" else None)
+    if not why:
         try:
             flow_class = load_flow(boot)
         except BaseException as error:  # noqa: BLE001 - whatever the user's module raises is reported, never swallowed
             _send_ready(control, error="".join(traceback.format_exception(error)))
             os._exit(1)
-        why = "it was asked for" if boot["launcher"] == "fresh" else hazards.why_not_fork()
-        if why and boot["launcher"] != "fork":
+        why = hazards.why_not_fork()
+        if why and boot["launcher"] != "fork":  # start again, without what was loaded
             os.set_inheritable(control.fileno(), True)
             bare = command("main", control_fd, json.dumps(boot | {"why": why}))
             os.execv(bare[0], bare)
@@ -75,7 +77,26 @@ def main(control_fd: str, bare_boot: str | None = None) -> NoReturn:
     gc.collect()
     gc.freeze()  # a full collection in a child would else touch, and so copy, every page
     _send_ready(control, mode="fork" if flow_class else "fresh", why=why, rss=_resident_bytes())
-    Server(control, flow_class, boot).serve()
+    Server(control, flow_class).serve()
+
+
+def serve_in_fork(
+    control: socket.socket, flow_class: type[FlowSpec], code: Code, environment: Mapping[str, str]
+) -> NoReturn:
+    """In a fork of the driver, which has loaded the flow already: become its fork server."""
+    from daskflow.task import attempt, child  # noqa: F401 - loaded here once, not in every child
+    from daskflow.task.code import use_snapshot
+
+    os.setsid()  # Ctrl-C is the driver's to handle
+    wire.adopt_orphans()
+    _silence(0, 1)
+    os.environ.clear()
+    os.environ.update(environment)
+    use_snapshot(code)
+    gc.collect()
+    gc.freeze()
+    _send_ready(control, mode="fork", why=None, rss=_resident_bytes())
+    Server(control, flow_class).serve()
 
 
 def fresh(connection_fd: str) -> NoReturn:
@@ -108,13 +129,10 @@ def load_flow(boot: dict[str, Any]) -> type[FlowSpec]:
     return code.execute_as_main(code.load(RunStore(storage_at(boot["store"]), boot["flow"], boot["run"])))
 
 
-def _silence() -> None:
-    """What the flow's file prints when it is loaded was printed by the driver already.
-
-    The worker starts us with pipes, so that ``sys.stdout`` knows that it can't seek: in the tasks it is a pipe again.
-    """
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in (1, 2):
+def _silence(*descriptors: int) -> None:
+    """Send what is written there nowhere."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in descriptors:
         os.dup2(nowhere, descriptor)
     os.close(nowhere)
 
@@ -154,12 +172,9 @@ class _Orphan:
 class Server:
     """The loop: new tasks, ends of tasks, orders to kill, and the end of what tasks left behind."""
 
-    def __init__(
-        self, control: socket.socket, flow_class: type[FlowSpec] | None, boot: dict[str, Any]
-    ) -> None:
+    def __init__(self, control: socket.socket, flow_class: type[FlowSpec] | None) -> None:
         self._control = control
         self._flow_class = flow_class
-        self._boot = boot
         self._poll = select.epoll()
         self._poll.register(control.fileno(), select.EPOLLIN)
         self._by_pidfd: dict[int, _Task] = {}

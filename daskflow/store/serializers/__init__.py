@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -102,10 +103,13 @@ def fingerprint(value: Any) -> str | None:
     """
     if _is_immutable(value):
         return None
-    for serializer in SERIALIZERS:
-        if serializer.takes(value):
-            return serializer.fingerprint(value)
-    raise InternalError(f"No serializer takes a value of type {type_name(value)}.")
+    serializer = next(each for each in SERIALIZERS if each.takes(value))
+    try:
+        return serializer.fingerprint(value)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - "can't tell" counts as changed, and then storing the value says why
+        return f"unknown-{uuid.uuid4().hex}"
 
 
 def _is_immutable(value: Any) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from daskflow.store.serializers.arrow_tables import overflows
-from daskflow.store.serializers.pandas_types import describe, from_arrow, to_arrow
+from daskflow.store.serializers.pandas_types import arrow_type, describe, from_arrow, to_arrow, values_of
 from daskflow.store.serializers.table_hash import BLOCK, can_hash
 
 if TYPE_CHECKING:
@@ -29,12 +29,20 @@ def column_refusal(values: Any, kind: pa.DataType | str) -> str:
         return kind
     if not can_hash(kind):
         return f"has dtype {values.dtype}"
-    if isinstance(values.dtype, pd.CategoricalDtype) and values.categories.memory_usage() > MAX_CATEGORIES:
-        return f"has {len(values.categories):,} categories"
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return _category_refusal(values.categories)
     try:
         return _value_refusal(values, kind)
     except (pa.ArrowException, OverflowError, UnicodeError, TypeError, ValueError) as error:
         return f"can't be held by Arrow: {error}"
+
+
+def _category_refusal(categories: Any) -> str:
+    if categories.memory_usage(deep=True) > MAX_CATEGORIES:
+        return f"has {len(categories):,} categories"
+    labels = values_of(categories)
+    reason = column_refusal(labels, arrow_type(labels))
+    return f"has categories of which the set {reason}" if reason else ""
 
 
 def _value_refusal(values: Any, kind: pa.DataType) -> str:
@@ -47,6 +55,8 @@ def _value_refusal(values: Any, kind: pa.DataType) -> str:
         same = _same_objects
     elif spec == "arrow" or (isinstance(spec, str) and spec.startswith(("Float", "interval"))):
         same = _same_array
+    elif isinstance(spec, dict) and spec.get("string") == "python":
+        same = _same_array  # Python strings that are no valid Unicode fail on the way
     else:
         return ""
     for start in range(0, len(values), BLOCK):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from daskflow.store.serializers.json_value import is_exact
@@ -116,9 +117,7 @@ def _checked_plan(
         return pa.Table.from_arrays(arrays, schema=schema)
 
     categories = {
-        str(position): hash_array(
-            to_arrow(values_of(part.categories), arrow_type(values_of(part.categories)))
-        )
+        str(position): hash_array(_categories(part))
         for position, part in enumerate(values)
         if isinstance(part.dtype, pd.CategoricalDtype)
     }
@@ -154,7 +153,9 @@ def _schema(frame: pd.DataFrame, values: list[Any], kinds: list[Any]) -> pa.Sche
     import pyarrow as pa
 
     try:
-        found = pa.Schema.from_pandas(frame.iloc[:0])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of labels that become text: restored from the record
+            found = pa.Schema.from_pandas(frame.iloc[:0])
     except (pa.ArrowException, TypeError, ValueError, NotImplementedError) as error:
         return f"Arrow can't hold it: {error}"
     if len(set(found.names)) < len(found.names) or len(found.names) != len(kinds):
@@ -174,12 +175,13 @@ def _schema(frame: pd.DataFrame, values: list[Any], kinds: list[Any]) -> pa.Sche
     metadata = {b"pandas": json.dumps(known).encode()}
     for position, part in enumerate(values):
         if isinstance(part.dtype, pd.CategoricalDtype):
-            labels = values_of(part.categories)
-            kind = arrow_type(labels)
-            if isinstance(kind, str):
-                return f"{_place(frame, position)} has categories of which one {kind}"
-            metadata[f"{_CATEGORIES}{position}".encode()] = pack_array(to_arrow(labels, kind))
+            metadata[f"{_CATEGORIES}{position}".encode()] = pack_array(_categories(part))
     return pa.schema(fields, metadata=metadata)
+
+
+def _categories(values: Any) -> pa.Array:
+    labels = values_of(values.categories)
+    return to_arrow(labels, arrow_type(labels))
 
 
 _PANDAS_TYPES = {"large_string": "unicode", "large_binary": "bytes", "bool": "bool", "int64": "int64"}
@@ -198,7 +200,7 @@ def _probe(frame: pd.DataFrame, spec: dict[str, Any], schema: pa.Schema) -> str:
         table = pq.ParquetFile(file).read()
         info = {"pandas": spec | {"kind": "pandas.DataFrame", "index": described}}
         back = restore(list(table.columns), table.schema.metadata, info)
-    except (pa.ArrowException, TypeError, ValueError, NotImplementedError) as error:
+    except (pa.ArrowException, OSError, TypeError, ValueError, NotImplementedError) as error:
         return f"Parquet can't hold it: {error}"
     if label_difference(empty.columns, back.columns):
         return "its column labels would change"

@@ -1,4 +1,8 @@
-"""Column labels and the index of a pandas object as JSON, and back."""
+"""Column labels and the index of a pandas object as JSON, and back.
+
+How a MultiIndex stores its levels (unused entries, the frequency of a level) is not part of it: only labels,
+names and dtypes are.
+"""
 
 from __future__ import annotations
 

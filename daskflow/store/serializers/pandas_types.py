@@ -30,9 +30,9 @@ def describe(dtype: Any) -> Any:
         plain = (dtype.kind in "biuf" and dtype.itemsize <= 8) or dtype.kind in "mM"
         return dtype.name if dtype.kind == "O" or (plain and dtype.isnative) else None
     if isinstance(dtype, pd.CategoricalDtype):
-        values = describe(dtype.categories.dtype) if dtype.categories is not None else None
-        simple = isinstance(values, (str, dict)) and "category" not in values
-        return {"category": values, "ordered": bool(dtype.ordered)} if simple else None
+        of = None if dtype.categories is None else dtype.categories.dtype
+        simple = isinstance(of, (np.dtype, pd.StringDtype, pd.DatetimeTZDtype)) and describe(of) is not None
+        return {"category": describe(of), "ordered": bool(dtype.ordered)} if simple else None
     if isinstance(dtype, pd.StringDtype):
         return {"string": dtype.storage, "na": "NA" if getattr(dtype, "na_value", pd.NA) is pd.NA else "nan"}
     if isinstance(dtype, pd.ArrowDtype):
@@ -70,6 +70,10 @@ def arrow_type(values: Any) -> pa.DataType | str:
         return object_type(values)
     if isinstance(values.dtype, pd.StringDtype):
         return pa.large_string()
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        of = arrow_type(values_of(values.categories))
+        if isinstance(of, str):
+            return f"has categories of which the set {of}"
     try:
         return pa.array(values[:0], from_pandas=True).type
     except (pa.ArrowException, TypeError, ValueError) as error:
@@ -138,7 +142,8 @@ def from_arrow(column: pa.ChunkedArray, spec: Any, categories: pa.Array | None) 
         return _categorical(column, spec, categories)
     dtype = pd.api.types.pandas_dtype(spec)
     if not isinstance(dtype, np.dtype):
-        return dtype.__from_arrow__(column)  # type: ignore[attr-defined]  # pandas-stubs lack it
+        found = dtype.__from_arrow__(column)  # type: ignore[attr-defined]  # pandas-stubs lack it
+        return found.copy()  # pandas gives a read-only view of Arrow's memory where it can
     values = column.to_numpy().astype(dtype, copy=False)
     return values if values.flags.writeable else values.copy()
 

@@ -10,13 +10,12 @@ from daskflow.store.serializers.pickles import pickle_fingerprint
 from daskflow.store.serializers.table_hash import BLOCK, can_hash, feed
 
 if TYPE_CHECKING:
-    import pandas as pd
     import polars as pl
 
     from daskflow.store.serializers.base import Hash
 
 
-def pandas_fingerprint(value: pd.DataFrame | pd.Series[Any]) -> str:
+def pandas_fingerprint(value: Any) -> str:
     """Changes with values, labels, index, dtypes, names and attrs; not with the layout of blocks."""
     import pandas as pd
 
