@@ -52,15 +52,14 @@ def freshen_randomness() -> None:
         import numpy as np
 
         np.random.seed()
-        kinds: tuple[type, ...] = (np.random.Generator, np.random.RandomState)
+        legacy, modern = np.random.RandomState, np.random.Generator
     else:
-        kinds = ()
+        legacy = modern = ()  # type: ignore[assignment] # nothing is an instance of no class
     for value in list(vars(sys.modules["__main__"]).values()):
-        if type(value) is random.Random:
+        if type(value) is random.Random or isinstance(value, legacy):
             value.seed()
-        elif kinds and isinstance(value, kinds):
-            source: Any = getattr(value, "bit_generator", None) or vars(value)["_bit_generator"]
-            source.state = type(source)().state
+        elif isinstance(value, modern):
+            value.bit_generator.state = type(value.bit_generator)().state
 
 
 def run(connection: socket.socket, flow_class: type[FlowSpec]) -> NoReturn:

@@ -60,10 +60,10 @@ class Launchers:
         self._described: set[int] = set()
 
     def start(self, run: RunContext) -> Launcher:
-        """The launcher of a run, started if it is not there or has died."""
+        """The launcher of a run, started if it is not there."""
         with self._lock:
             launcher = self._by_run.get(_key(run))
-            if launcher is None or not launcher.alive:
+            if launcher is None:
                 launcher = Launcher(run)
                 _on_a_lasting_thread(launcher.start)
                 self._by_run[_key(run)] = launcher
@@ -93,6 +93,13 @@ class Launchers:
             timer = threading.Timer(grace, launcher.end_tasks)
             timer.daemon = True
             timer.start()
+
+    def discard(self, run: RunContext, died: Launcher) -> None:
+        """The next task gets a new launcher."""
+        with self._lock:
+            if self._by_run.get(_key(run)) is died:
+                del self._by_run[_key(run)]
+        died.close()
 
     def close(self, run: RunContext) -> None:
         """End the launcher of a run."""
@@ -157,30 +164,31 @@ def run_store(store: str, flow: str, run: str) -> RunStore:
     return RunStore(storage_at(store), flow, run)
 
 
-def execute(spec: TaskSpec, sink: Sink) -> TaskResult:
+def execute(spec: TaskSpec, sink: Sink, launchers: Launchers = LAUNCHERS) -> TaskResult:
     """Run one attempt of a task unless the task is committed already; never raises for a user's failure."""
     store = run_store(spec.run.store, spec.run.flow, spec.run.run)
     try:
         committed = store.task(spec.name)
         if committed is not None:
             return replace(result_of(committed), reused=True)
-        if LAUNCHERS.stopped(spec.run):
+        if launchers.stopped(spec.run):
             return TaskResult(spec.name, spec.attempt, "not_run")
-        return _run_until_it_ends(spec, store, sink)
+        return _run_until_it_ends(spec, store, sink, launchers)
     except DaskflowException as error:
         sink.lines(spec, 0, "stderr", [f"{error.headline}: {error.message}"])
         return TaskResult(spec.name, spec.attempt, "failed", error=(error.headline, error.message))
 
 
-def _run_until_it_ends(spec: TaskSpec, store: RunStore, sink: Sink) -> TaskResult:
+def _run_until_it_ends(spec: TaskSpec, store: RunStore, sink: Sink, launchers: Launchers) -> TaskResult:
     for deaths in range(LAUNCHER_DEATHS):
         execution = replace(spec, execution=new_execution(spec.attempt))
-        launcher = LAUNCHERS.start(spec.run)
+        launcher = launchers.start(spec.run)
         try:
-            LAUNCHERS.describe(launcher, sink)
+            launchers.describe(launcher, sink)
             return _run_once(execution, store, launcher, sink)
         except LauncherDied as error:
-            if deaths + 1 == LAUNCHER_DEATHS or LAUNCHERS.stopped(spec.run):
+            launchers.discard(spec.run, launcher)
+            if deaths + 1 == LAUNCHER_DEATHS or launchers.stopped(spec.run):
                 raise
             sink.notice(f"{error.message} It is started again.")
     raise AssertionError("the loop returns or raises")

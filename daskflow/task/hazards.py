@@ -46,7 +46,7 @@ def _unknown_native_threads() -> str | None:
         if name != own_name:
             return f"its import started the native thread '{name}'"
         unnamed += 1
-    if unnamed > _accounted_for(unnamed):
+    if unnamed and not _are_pools_that_survive(unnamed):
         return f"its import started {unnamed} native threads that can't be told to be safe (an OpenMP pool?)"
     return None
 
@@ -59,18 +59,24 @@ def _comm(thread: int) -> str | None:
         return None
 
 
-def _accounted_for(unnamed: int) -> int:
-    """How many unnamed threads belong to pools that survive a fork: OpenBLAS and Arrow."""
-    if not unnamed:
-        return 0
+def _are_pools_that_survive(unnamed: int) -> bool:
+    """Whether so many unnamed threads can only belong to pools that know how to restart in a fork.
+
+    OpenBLAS starts its threads when it is loaded, so its share is known. Arrow starts them when it needs them: where
+    an OpenMP runtime is loaded too, nobody can tell whose the others are.
+    """
     from threadpoolctl import threadpool_info
 
-    known: int = sum(
+    pools = threadpool_info()
+    others = unnamed - sum(
         pool["num_threads"] - 1
-        for pool in threadpool_info()
-        if pool["internal_api"] in ("openblas", "blis", "mkl")
+        for pool in pools
+        if pool["internal_api"] == "openblas" and pool.get("threading_layer") == "pthreads"
     )
     arrow = sys.modules.get("pyarrow")
-    if arrow is not None:
-        known += arrow.cpu_count() + arrow.io_thread_count()
-    return known
+    if others <= 0:
+        return True
+    if arrow is None or any(pool["user_api"] == "openmp" for pool in pools):
+        return False
+    capacity: int = arrow.cpu_count() + arrow.io_thread_count()
+    return others <= capacity

@@ -162,11 +162,6 @@ class Launcher:
                 raise FlowNotLoadable(self._ready["error"])
             return self._ready
 
-    @property
-    def alive(self) -> bool:
-        """Whether the fork server still runs."""
-        return self._process is not None and self._process.poll() is None
-
     def run(
         self, spec: TaskSpec, started: Callable[[int], None], output: Callable[[int, bytes], None]
     ) -> Ended:
@@ -225,7 +220,6 @@ class Launcher:
 
 
 class _Process(Protocol):
-    def poll(self) -> int | None: ...
     def wait(self) -> int: ...
 
 
@@ -237,22 +231,11 @@ class _Forked:
         self._status: int | None = None
         self._lock = threading.Lock()
 
-    def poll(self) -> int | None:
-        """Its exit status, None while it runs."""
-        return self._wait(os.WNOHANG)
-
     def wait(self) -> int:
-        """Wait for its end."""
-        status = self._wait(0)
-        assert status is not None
-        return status
-
-    def _wait(self, options: int) -> int | None:
+        """Wait for its end; its exit status."""
         with self._lock:
             if self._status is None:
-                pid, status = os.waitpid(self._pid, options)
-                if pid:
-                    self._status = os.waitstatus_to_exitcode(status)
+                self._status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
             return self._status
 
 

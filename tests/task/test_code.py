@@ -1,0 +1,121 @@
+"""A run executes the snapshot of its code, whatever is edited meanwhile."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from typing import TYPE_CHECKING
+
+import pytest
+
+from daskflow.errors import StoreError
+from daskflow.store.runs import RunStore
+from daskflow.store.storage import storage_at
+from daskflow.task import code as task_code
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.task.conftest import Bench
+
+
+def test_edits_after_the_start_change_nothing(bench: Bench):
+    files = {"helper.py": "VALUE = 'old'\ndef fail():\n    raise ValueError('in the helper')  # old line\n"}
+    run = bench.run_of(
+        """
+        import inspect, lazy.part
+        import helper
+        self.seen = (helper.VALUE, lazy.part.VALUE, inspect.getsource(helper.fail).splitlines()[1].strip())
+        helper.fail()
+        self.next(self.end)
+        """,
+        files=files | {"lazy/part.py": "VALUE = 'old too'"},
+    )
+    for name in ("flow.py", "helper.py", "lazy/part.py"):
+        (bench.folder / name).write_text("VALUE = 'new'\n" * 5)
+
+    ran = bench.execute(run)
+
+    assert ran.artifact("seen") == ("old", "old too", "raise ValueError('in the helper')  # old line")
+    assert any("# old line" in line for line in ran.stderr)
+
+
+def test_a_snapshot_that_was_changed_by_hand_is_not_run(bench: Bench):
+    run = bench.run_of("self.next(self.end)")
+    store = RunStore(storage_at(run.store), "F", run.run)
+    place = bench.folder / "store" / store.layout.code("flow.py")
+    place.write_text("# changed")
+
+    with pytest.raises(StoreError, match="changed by hand"):
+        task_code.load(store)
+
+
+def test_a_flow_that_cannot_be_loaded_is_an_error_with_its_traceback(auto_bench: Bench):
+    from daskflow.task.execute import execute
+    from tests.task.conftest import Heard
+
+    run = auto_bench.run_of("pass", header="raise RuntimeError('no such luck')")
+    result = execute(auto_bench.spec(run), Heard(), auto_bench.launchers)
+
+    assert result.status == "failed"
+    assert "no such luck" in result.error[1]
+
+
+MODULE = """
+import warnings
+from . import sibling
+from .deep.inner import VALUE
+from daskflow import FlowSpec, step
+
+
+class F(FlowSpec):
+    @step
+    def start(self):
+        import sys, __main__
+        from .late import LATE
+        self.seen = [sibling.NAME, VALUE, LATE, __main__.__spec__.name, __package__]
+        self.flags = (sys.flags.optimize, sys.flags.utf8_mode, sys.warnoptions)
+        assert False, "python -O takes this away"
+        self.next(self.end)
+
+    @step
+    def end(self):
+        import multiprocessing
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            print("spawned:", pool.map(sibling.double, [21]))
+        print("seen:", self.seen, self.flags)
+
+
+if __name__ == "__main__":
+    F()
+"""
+
+
+@pytest.mark.parametrize("launcher", ["fork", "fresh"])
+def test_a_flow_may_be_a_module_of_a_package_run_with_interpreter_flags(tmp_path: Path, launcher: str):
+    package = tmp_path / "pack"
+    (package / "deep").mkdir(parents=True)  # a namespace package
+    for name, text in {
+        "__init__.py": "",
+        "flow.py": MODULE,
+        "sibling.py": "NAME = 'sibling'\ndef double(x):\n    return 2 * x\n",
+        "late.py": "LATE = 'late'",
+        "deep/inner.py": "VALUE = 'inner'",
+    }.items():
+        (package / name).write_text(textwrap.dedent(text))
+
+    done = subprocess.run(
+        [sys.executable, "-O", "-X", "utf8", "-W", "ignore::ImportWarning", "-m", "pack.flow", "run"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**__import__("os").environ, "DASKFLOW_LAUNCHER": launcher},
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "spawned: [42]" in done.stdout
+    expected = "seen: ['sibling', 'inner', 'late', 'pack.flow', 'pack'] (1, 1, ['ignore::ImportWarning'])"
+    assert expected in done.stdout, done.stdout

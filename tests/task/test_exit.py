@@ -1,0 +1,139 @@
+"""How a task's process ends, and what is recorded of it. Both launchers keep the same contract."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.task.conftest import Bench
+
+
+def test_a_process_leaves_as_an_interpreter_leaves(bench: Bench):
+    ran = bench(
+        """
+        import atexit, ctypes, multiprocessing.util, sys, threading
+        atexit.register(print, "atexit ran")
+        multiprocessing.util.Finalize(None, print, args=("finalizer ran",), exitpriority=1)
+        gate = threading.Event()
+        def work():
+            gate.wait()
+            print("thread was joined")
+        threading.Thread(target=work).start()
+        threading.Timer(0.05, gate.set).start()
+        sys.stdout.write("no newline at the end")
+        sys.stdout.flush()
+        libc = ctypes.CDLL(None)
+        libc.printf(b" printf of C\\n")
+        libc.printf(b"left in the buffer of C")
+        """
+    )
+
+    assert ran.result.committed
+    assert "thread was joined" in "\n".join(ran.stdout)
+    assert {"atexit ran", "finalizer ran"} <= set(ran.stdout)
+    assert "printf of C" in "".join(ran.stdout)
+    assert "left in the buffer of C" in "".join(ran.stdout)
+
+
+@pytest.mark.parametrize(
+    ("body", "cause", "log"),
+    [
+        ("import os; os._exit(3)", "exit status 3", "Task failed."),
+        ("import os; os._exit(0)", "exit status 0 before the step was done", "Task failed."),
+        ("import sys; sys.exit(3)", "3", "Task failed."),
+        ("import os; os.kill(os.getpid(), 9)", "SIGKILL", "Task failed."),
+        ("import os; os.abort()", "SIGABRT", "Task failed."),
+        ("import ctypes; ctypes.string_at(0)", "SIGSEGV", "Task failed with a segmentation fault."),
+        ("def f(): return f()\nf()", "maximum recursion depth", "RecursionError"),
+        ("raise ValueError('no luck')", "no luck", "ValueError: no luck"),
+    ],
+)
+def test_an_end_before_the_step_is_done_is_a_failure_with_its_cause(
+    bench: Bench, body: str, cause: str, log: str
+):
+    ran = bench(f"print('so far')\n{body}")
+
+    assert ran.result.status == "failed"
+    assert ran.record.error is not None
+    assert cause in ran.record.error["exception"]
+    assert any(log in line for line in ran.stderr)
+    assert ran.stdout == ["so far"]
+    assert "so far" in str(ran.record.logs["stdout"].text)
+
+
+def test_a_step_that_exits_with_success_but_goes_nowhere_has_failed(bench: Bench):
+    ran = bench.execute(bench.run_of("import sys\nsys.exit(0)\nself.next(self.end)"))
+
+    assert ran.result.status == "failed"
+
+
+def test_a_status_that_atexit_spoils_spoils_the_task(bench: Bench):
+    ran = bench("import atexit, os; atexit.register(os._exit, 7)")
+
+    assert ran.result.status == "failed"
+    assert "exit status 7" in ran.record.error["exception"]
+
+
+def test_a_traceback_shows_the_users_lines_and_none_of_ours(bench: Bench):
+    ran = bench("raise ValueError('mine')")
+
+    text = "\n".join(ran.stderr)
+    assert "raise ValueError('mine')" in text
+    assert "daskflow/task" not in text
+
+
+def test_what_was_set_before_a_failure_is_kept(bench: Bench):
+    ran = bench("self.x = 5\nraise ValueError")
+
+    assert ran.artifact("x") == 5
+
+
+def test_a_failing_task_does_not_touch_another_that_runs(bench: Bench):
+    import threading
+
+    run = bench.run_of(
+        """
+        import ctypes, os, pathlib, time
+        gate = pathlib.Path("gate")
+        if __import__("daskflow").current.task_id == "1":
+            ctypes.string_at(0)
+        while not gate.exists():
+            time.sleep(0.005)
+        self.fine = True
+        self.next(self.end)
+        """
+    )
+    slow: list = []
+    thread = threading.Thread(target=lambda: slow.append(bench.execute(run, "0")))
+    thread.start()
+
+    crashed = bench.execute(run, "1")
+    (bench.folder / "gate").touch()
+    thread.join(30)
+
+    assert crashed.record.process["signal"] == 11
+    assert slow[0].artifact("fine") is True
+
+
+def test_peak_memory_and_cpu_time_are_recorded(bench: Bench):
+    ran = bench("x = bytearray(300_000_000)\nsum(range(2_000_000))")
+
+    assert ran.record.process["max_rss"] > 300_000_000
+    assert ran.record.process["cpu_user"] > 0
+    assert ran.record.process["exit_code"] == 0
+
+
+def test_descriptors_and_threads_do_not_grow_with_the_number_of_tasks(bench: Bench):
+    import os
+    import threading
+
+    run = bench.run_of("self.next(self.end)")
+    bench.execute(run, "0")
+    before = len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    for number in range(1, 20):
+        assert bench.execute(run, str(number)).result.committed
+
+    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
