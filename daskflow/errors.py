@@ -29,6 +29,7 @@
     ├── ClusterError                       no cluster, or it does not answer
     └── TaskFailed                         a run ended because a task failed for good
     ExceptionWrapper                       a user's exception as it is stored: type, text, traceback
+    DamagedRecordWarning                   a record was left out of a listing, because it can't be read
 """
 
 from __future__ import annotations
@@ -256,9 +257,13 @@ class ExceptionWrapper(Exception):
     def of(cls, error: BaseException) -> ExceptionWrapper:
         """Wrap ``error`` with its traceback."""
         kind = type(error)
+        try:
+            text = str(error)
+        except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
+            text = f"<the __str__ of this {kind.__qualname__} raised an exception>"
         return cls(
             f"{kind.__module__}.{kind.__qualname__}",
-            str(error),
+            text,
             "".join(traceback.format_exception(error)),
         )
 
@@ -267,3 +272,7 @@ class ExceptionWrapper(Exception):
 
     def __repr__(self) -> str:
         return f"ExceptionWrapper({self.type}: {self.exception})"
+
+
+class DamagedRecordWarning(UserWarning):
+    """A record was left out of a listing, because it can't be read."""

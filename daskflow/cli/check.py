@@ -1,4 +1,4 @@
-"""Commands that look at the flow's source only: ``check``, ``show``, ``output-dot``, ``help``, ``version``."""
+"""Commands that look at the flow's source only: ``check``, ``show``, ``output-dot``, ``output-raw``, ``help``, ``version``."""
 
 from __future__ import annotations
 
@@ -44,6 +44,18 @@ def show(invocation: Invocation) -> None:
 def output_dot(invocation: Invocation) -> None:
     """Write the flow's graph in the DOT language."""
     click.echo(invocation.graph().to_dot())
+
+
+@click.command("output-raw")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.pass_obj
+def output_raw(invocation: Invocation, as_json: bool) -> None:
+    """Write all that is known of the flow's steps."""
+    import json
+    import pprint
+
+    info = invocation.graph().info()
+    click.echo(json.dumps(info, indent=2) if as_json else pprint.pformat(info, sort_dicts=False))
 
 
 @click.command("help")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ COMMANDS = {
     "check": "daskflow.cli.check:check",
     "show": "daskflow.cli.check:show",
     "output-dot": "daskflow.cli.check:output_dot",
+    "output-raw": "daskflow.cli.check:output_raw",
     "run": "daskflow.cli.run:run_command",
     "dump": "daskflow.cli.dump:dump",
     "logs": "daskflow.cli.logs:logs",
@@ -126,6 +128,11 @@ def commands_of(flow_class: type[FlowSpec]) -> click.Group:
 
 def invoke(flow_class: type[FlowSpec], arguments: Sequence[str]) -> int:
     """Carry out a command line; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # text of users that its encoding lacks must not end the output
+            stream.reconfigure(errors="backslashreplace")
     try:
         commands = commands_of(flow_class)
         with commands.make_context(_program(), list(arguments)) as ctx:

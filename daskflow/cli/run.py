@@ -15,7 +15,7 @@ import click
 
 from daskflow import __version__, _current
 from daskflow.cli.options import collect, parameter_options
-from daskflow.errors import DaskflowException, StoreError
+from daskflow.errors import DaskflowException, DataException, StoreError
 from daskflow.flow.parameters import ParameterContext, constants_of, parameters_of
 from daskflow.store import records
 from daskflow.store.artifacts import ArtifactWriter
@@ -96,6 +96,8 @@ def run_command(flow_class: type[FlowSpec]) -> click.Command:
 def execute(invocation: Invocation, options: Options, given: dict[str, Any]) -> int:
     """Run the flow; returns the exit status."""
     began = time.monotonic()
+    if options.run_id_file:
+        _check_writable(options.run_id_file)
     graph = invocation.graph()
     settings = invocation.settings
     user = settings.username()
@@ -129,9 +131,14 @@ def execute(invocation: Invocation, options: Options, given: dict[str, Any]) -> 
     if cluster == LOCAL:
         LAUNCHERS.start_by_fork(run, invocation.flow_class, code)  # before this process starts any thread
     _open_session(store, user)
-    _save_parameters(store, invocation.flow_class, graph, values)
-    if options.run_id_file:
-        _write_run_id(options.run_id_file, store.run)
+    try:
+        _save_parameters(store, invocation.flow_class, graph, values)
+        if options.run_id_file:
+            _write_run_id(options.run_id_file, store.run)
+    except (DaskflowException, click.ClickException) as error:
+        LAUNCHERS.close(run)
+        _close_session(store, {"status": "failed", "reason": error.message})
+        raise
     invocation.banner()
     return _drive(store, run, graph, cluster, options, began)
 
@@ -142,7 +149,7 @@ def _drive(
     from daskflow.clusters import dashboard_link, open_cluster
     from daskflow.engine.console import Console, display_for
     from daskflow.engine.frontier import Frontier
-    from daskflow.engine.run import Driver
+    from daskflow.engine.run import Driver, Limits
 
     console = Console(run.run, display_for())
     ended = {"status": "failed", "reason": "The driver failed."}
@@ -150,7 +157,8 @@ def _drive(
     try:
         client = opened.enter_context(open_cluster(cluster, options.max_workers))
         console.say(f"Run {run.flow}/{run.run} starts. Dashboard: {dashboard_link(client)}")
-        driver = Driver(client, Frontier(graph, run), console, run, options.max_num_splits)
+        limits = Limits(options.max_num_splits, None if cluster == LOCAL else options.max_workers)
+        driver = Driver(client, Frontier(graph, run), console, run, limits)
         outcome = driver.run()
         ended = {"status": outcome.status, "reason": _reason(outcome)}
         tell_end(console, store, outcome, time.monotonic() - began)
@@ -221,9 +229,15 @@ def _save_parameters(
         constants=[{"name": name, "type": type(value).__name__} for name, value in constants.items()],
     )
     now = timestamp()
-    artifacts = {
-        name: writer.save(name, value) for name, value in (constants | values | {"_graph_info": info}).items()
-    }
+    artifacts = {}
+    for name, value in (constants | values | {"_graph_info": info}).items():
+        try:
+            artifacts[name] = writer.save(name, value)
+        except DataException as error:
+            raise type(error)(
+                f"'{name}' of flow {graph.name} is a value that all tasks share, and can't be stored: {error.message} "
+                "Make it in a step, or at the top of the file."
+            ) from error
     store.commit(
         TaskRecord(
             flow=store.flow,
@@ -251,6 +265,16 @@ def _close_session(store: RunStore, ended: dict[str, str]) -> None:
         store.storage.create(store.layout.driver_end(SESSION), records.encode(record))
     except StoreError as error:  # a full disk must not hide how the run went
         click.echo(f"{error.headline}: {error.message}", err=True)
+
+
+def _check_writable(path: str) -> None:
+    try:
+        with open(path, "a"):
+            pass
+    except OSError as error:
+        raise click.BadParameter(
+            f"{path} can't be written: {error.strerror}.", param_hint="'--run-id-file'"
+        ) from error
 
 
 def _write_run_id(path: str, run: str) -> None:

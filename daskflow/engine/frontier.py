@@ -104,11 +104,16 @@ class Frontier:
     def _decided(self, spec: TaskSpec, result: TaskResult) -> Iterable[TaskSpec]:
         """The tasks that a decision makes known."""
         if spec.node.type == "switch":
-            return self._follow(spec, result.targets[0], spec.stack, {})
-        if spec.node.type == "foreach":
-            if result.size is None:
+            chosen = result.targets[0] if result.targets else None
+            if chosen not in spec.node.targets:
                 raise InternalError(
-                    f"Task {spec.pathspec} went over items; its result does not say how many."
+                    f"Task {spec.pathspec} chose {chosen!r}; it can choose {', '.join(spec.node.targets)}."
+                )
+            return self._follow(spec, chosen, spec.stack, {})
+        if spec.node.type == "foreach":
+            if not result.size:
+                raise InternalError(
+                    f"Task {spec.pathspec} went over items; its result says there are {result.size}."
                 )
             return [
                 found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from daskflow.engine import regions, worker
@@ -49,6 +49,22 @@ class Outcome:
     done: int = 0
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a run may not exceed; None is no limit.
+
+    Attributes
+    ----------
+    max_num_splits
+        The items of one foreach.
+    in_flight
+        Tasks at the scheduler, for a cluster that has more slots than the run may use.
+    """
+
+    max_num_splits: int | None = None
+    in_flight: int | None = None
+
+
 class Driver:
     """Runs what the frontier says is ready until nothing is left.
 
@@ -62,24 +78,21 @@ class Driver:
         Told what is planned and what is over.
     context
         The run.
-    max_num_splits
-        Widest foreach that is allowed, None for any.
+    limits
+        How wide a foreach, how many tasks at once.
     """
 
     def __init__(
-        self,
-        client: Any,
-        frontier: Frontier,
-        console: Console,
-        context: RunContext,
-        max_num_splits: int | None = None,
+        self, client: Any, frontier: Frontier, console: Console, context: RunContext, limits: Limits
     ) -> None:
         self._client = client
         self._frontier = frontier
         self._console = console
         self._context = context
-        self._max_num_splits = max_num_splits
+        self._limits = limits
+        self._held_back: list[Planned] = []
         self._names: dict[Any, TaskName] = {}
+        self._done: set[TaskName] = set()
         self._stopped = False
         self._outcome = Outcome()
 
@@ -110,6 +123,7 @@ class Driver:
             self._console.finished(result)
             if result.committed:
                 self._outcome.done += 1
+                self._done.add(name)
             if self._too_wide(result):
                 self._stop(GRACE_SECONDS)
             elif result.status == "failed":
@@ -120,15 +134,30 @@ class Driver:
                 self._submit(self._frontier.done(result))
 
     def _submit(self, region: Sequence[Planned]) -> None:
-        if not region:
-            return
+        """Hand over what is ready: the region as one graph, or under a limit no more tasks than that at once."""
         self._console.planned(region)
-        futures = regions.submit(self._client, region)
-        self._names.update(futures)
-        self._completed.update(futures)
+        if self._limits.in_flight is None:
+            self._hand_over(region)
+            return
+        self._held_back += region
+        while len(self._names) < self._limits.in_flight and (task := self._next_held_back()) is not None:
+            self._hand_over([replace(task, upstream=())])
+
+    def _next_held_back(self) -> Planned | None:
+        """The first task whose upstream is over; taken off the list."""
+        for place, task in enumerate(self._held_back):
+            if self._done.issuperset(task.upstream):
+                return self._held_back.pop(place)
+        return None
+
+    def _hand_over(self, region: Sequence[Planned]) -> None:
+        if region:
+            futures = regions.submit(self._client, region)
+            self._names.update(futures)
+            self._completed.update(futures)
 
     def _too_wide(self, result: TaskResult) -> bool:
-        cap = self._max_num_splits
+        cap = self._limits.max_num_splits
         if cap is None or result.size is None or result.size <= cap:
             return False
         self._outcome.reason = (

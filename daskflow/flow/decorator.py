@@ -49,6 +49,8 @@ class StepDecorator:
         made = super().__new__(cls)
         if function is None:
             return made
+        if not callable(function):
+            raise InvalidDecoratorAttribute(f"@{cls.name} takes its options by name, not {function!r}.")
         made.__init__(**options)  # type: ignore[misc] # the same class, written without parentheses
         return made(function)  # type: ignore[no-any-return] # the function stands in for the decorator
 

@@ -6,7 +6,7 @@ import importlib
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from daskflow.errors import BadStepDecoratorException, InvalidNextException
+from daskflow.errors import BadStepDecoratorException, MergeArtifactsException
 from daskflow.flow import transition
 from daskflow.flow.parameters import constants_of
 
@@ -27,6 +27,10 @@ class TaskView(Protocol):
 
     def missing(self, name: str) -> str:
         """Why there is no artifact of that name, for the ``AttributeError``."""
+        ...
+
+    def forget(self, name: str, *, unless: object = None) -> bool:
+        """Let go of what was loaded under that name, unless it is ``unless``; whether there is such an artifact."""
         ...
 
     def foreach_stack(self) -> list[tuple[int, int, Any]]:
@@ -83,7 +87,8 @@ class FlowSpec:
 
     def foreach_stack(self) -> list[tuple[int, int, Any]]:
         """``(index, number of items, item)`` for each foreach around this task, outermost first."""
-        return self._in_task("foreach_stack").foreach_stack()
+        task = self.__daskflow_task__
+        return [] if task is None else task.foreach_stack()
 
     def merge_artifacts(self, inputs: Any, exclude: Iterable[str] = (), include: Iterable[str] = ()) -> None:
         """In a join: take over every artifact on which the inputs agree and that is not set yet.
@@ -106,7 +111,10 @@ class FlowSpec:
         MergeArtifactsException
             outside a join, or with both ``exclude`` and ``include``.
         """
-        self._in_task("merge_artifacts").merge(self, inputs, list(exclude), list(include))
+        task = self.__daskflow_task__
+        if task is None:
+            raise MergeArtifactsException("merge_artifacts is for joins, while a task runs.")
+        task.merge(self, inputs, list(exclude), list(include))
 
     def next(self, *targets: Any, **options: Any) -> None:
         """Say what follows this step; the last statement of every step but the end.
@@ -117,8 +125,10 @@ class FlowSpec:
 
         Raises :class:`InvalidNextException` if it can't be followed, or was called before.
         """
-        task = self._in_task("next")
         line = transition.calling_line()
+        task = self.__daskflow_task__
+        if task is None:
+            raise transition.invalid_next("self.next is only there while a task runs.", line)
         if self.__daskflow_next__ is not None:
             raise transition.called_twice(task.step, line)
         kind = type(self)
@@ -131,22 +141,21 @@ class FlowSpec:
         )
         object.__setattr__(self, "__daskflow_next__", request)
 
-    def _in_task(self, method: str) -> TaskView:
-        if self.__daskflow_task__ is None:
-            raise InvalidNextException(f"self.{method} is only there while a task runs.")
-        return self.__daskflow_task__
-
     def _artifact(self, name: str) -> Any:
-        """The value of a parameter or constant, as the run recorded it."""
-        return self._in_task(name).artifact(name)
+        """The value of a parameter, as the run recorded it."""
+        if self.__daskflow_task__ is None:
+            raise AttributeError(
+                f"Parameter '{name}' has a value only while a task runs.", name=name, obj=self
+            )
+        return self.__daskflow_task__.artifact(name)
 
     def __getattr__(self, name: str) -> Any:
         # Only called for what is neither on the object nor on the class: an artifact that was not loaded yet.
-        if name.startswith("__"):
-            raise AttributeError(
-                f"Flow '{type(self).__name__}' has no attribute '{name}'.", name=name, obj=self
-            )
-        task = self.__daskflow_task__
+        if any(
+            name in vars(cls) for cls in type(self).__mro__
+        ):  # or for a property that raised: once more, so that its own error is seen
+            return object.__getattribute__(self, name)
+        task = None if name.startswith("__") else self.__daskflow_task__
         if task is None:
             raise AttributeError(
                 f"Flow '{type(self).__name__}' has no attribute '{name}'.", name=name, obj=self
@@ -159,11 +168,23 @@ class FlowSpec:
         return value
 
     def __setattr__(self, name: str, value: Any) -> None:
+        self._check_modifiable(name)
+        object.__setattr__(self, name, value)
+        if self.__daskflow_task__ is not None:
+            self.__daskflow_task__.forget(name, unless=value)  # an old frame need not stay in memory
+
+    def __delattr__(self, name: str) -> None:
+        """Drop what this task has under that name; an artifact that it inherits is there again, as it was."""
+        self._check_modifiable(name)
+        inherited = self.__daskflow_task__ is not None and self.__daskflow_task__.forget(name)
+        if not inherited or name in self.__dict__ or hasattr(type(self), name):
+            object.__delattr__(self, name)
+
+    def _check_modifiable(self, name: str) -> None:
         if name in _constants(type(self)):  # type: ignore[arg-type] # classes are hashable, mypy takes FlowSpec's own
             raise AttributeError(
                 f"Flow level attributes and Parameters are not modifiable: '{name}' is a class attribute."
             )
-        object.__setattr__(self, name, value)
 
     def __reduce_ex__(self, _protocol: Any) -> NoReturn:
         raise TypeError("Flows can't be serialized. Maybe you tried to assign *self* or one of the *inputs*")

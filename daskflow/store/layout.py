@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -25,6 +26,9 @@ PARAMETERS = TaskName("_parameters", "0")
 NOT_STEPS = frozenset({"code", "drivers"})
 """Folders of a run that are no steps. A step may bear these names too: its folder then holds task folders."""
 
+LONGEST_NAME = 200
+"""Bytes of an artifact's name in a file's name; 255 is what file systems take."""
+
 
 def new_execution(attempt: int) -> str:
     """A name that no other execution of this attempt can have, such as ``0.x7k2m9``."""
@@ -32,8 +36,17 @@ def new_execution(attempt: int) -> str:
 
 
 def file_name(artifact: str) -> str:
-    """An artifact's name as a file name: itself if it is an identifier, else percent-encoded."""
-    return artifact if artifact.isidentifier() else quote(artifact, safe="")
+    """An artifact's name as a file name.
+
+    Itself if it is an identifier, else percent-encoded. Of one that is too long for a file system the end is replaced
+    by a hash of the whole.
+    """
+    raw = artifact.encode("utf-8", "surrogatepass")
+    name = artifact if artifact.isidentifier() else quote(raw, safe="")
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    kept = name.encode()[:LONGEST_NAME].decode("utf-8", "ignore")
+    return f"{kept}.{hashlib.blake2b(raw, digest_size=8).hexdigest()}"
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from daskflow.store.records import Log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from daskflow.store.storage import Storage
 
 INLINE_BYTES = 4096
 FLUSH_SECONDS = 1.0
+LEAST_BYTES = 512
 TRUNCATED = "[TRUNCATED - MAXIMUM LOG FILE SIZE REACHED]"
 
 
@@ -30,92 +31,114 @@ class LogWriter:
     storage, path
         The file that is made if the log does not stay small.
     max_bytes
-        Of a longer log the first and the last half of so many bytes are kept, with a marker between them.
+        Of a log that would take more as it is stored, times included, the first and the last half of so many bytes are
+        kept, with a marker between them. A line longer than half is first cut into several. At least 512.
     """
 
     def __init__(self, storage: Storage, path: str, max_bytes: int) -> None:
         self._storage = storage
         self._path = path
-        self._half = max_bytes // 2
+        self._max = max(max_bytes, LEAST_BYTES)
+        self._half = self._max // 2
         self._size = 0
-        self._pending: list[str] = []
+        self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._head_bytes = 0
-        self._tail: deque[str] = deque()
+        self._tail: deque[bytes] = deque()
         self._tail_bytes = 0
         self._dropped = False
         self._in_file = False
-        self._born = time.monotonic()
+        self._flushed = time.monotonic()
 
     def add(self, when: str, lines: Iterable[str]) -> None:
         """Take complete lines, without their ends."""
+        stamp = f"{when} ".encode()
+        longest = self._half - len(stamp) - 1
         for line in lines:
-            text = f"{when} {line}\n"
-            size = len(text.encode("utf-8", "surrogatepass"))
-            self._size += len(line.encode("utf-8", "surrogatepass")) + 1
-            if not self._tail and self._head_bytes + size <= self._half:
-                self._head_bytes += size
-                self._pending.append(text)
-                self._pending_bytes += size
-            else:
-                self._keep_in_tail(text, size)
+            raw = line.encode("utf-8", "backslashreplace")
+            self._size += len(raw) + 1
+            if len(raw) <= longest and b"\n" not in raw:
+                self._keep(b"%b%b\n" % (stamp, raw))
+                continue
+            for part in raw.split(b"\n"):
+                for piece in _pieces(part, longest):
+                    self._keep(b"%b%b\n" % (stamp, piece))
         if self._pending_bytes > INLINE_BYTES:
             self._flush()
+        else:
+            self.tick()
 
     def tick(self) -> None:
         """Make what there is readable if the task has been running for a while."""
-        if self._pending and time.monotonic() - self._born > FLUSH_SECONDS:
-            self._born = time.monotonic()
+        if self._pending and time.monotonic() - self._flushed > FLUSH_SECONDS:
             self._flush()
 
     def close(self) -> Log:
         """Everything that was added, in the record or in the file."""
-        if self._tail:
-            if self._dropped:
-                self._pending.append(f"{self._tail[0].partition(' ')[0]} {TRUNCATED}\n")
-            self._pending += self._tail
-            self._pending_bytes += self._tail_bytes
-            self._tail.clear()
+        if self._dropped:
+            self._pending.append(b"%b %b\n" % (self._tail[0].partition(b" ")[0], TRUNCATED.encode()))
+        self._pending += self._tail
+        self._pending_bytes += self._tail_bytes
+        self._tail.clear()
         if not self._in_file and self._pending_bytes <= INLINE_BYTES:
-            return Log(self._size, text="".join(self._pending))
+            return Log(self._size, text=b"".join(self._pending).decode())
         self._flush()
         return Log(self._size, path=self._path)
 
-    def _keep_in_tail(self, text: str, size: int) -> None:
-        if size > self._half:  # one line longer than all that may be kept
-            text = text[: self._half] + "\n"
-            size = len(text.encode("utf-8", "surrogatepass"))
-            self._dropped = True
-        self._tail.append(text)
+    def _keep(self, stored: bytes) -> None:
+        size = len(stored)
+        if not self._tail and self._head_bytes + size <= self._half:
+            self._head_bytes += size
+            self._pending.append(stored)
+            self._pending_bytes += size
+            return
+        self._tail.append(stored)
         self._tail_bytes += size
-        while self._tail_bytes > self._half and len(self._tail) > 1:
-            self._tail_bytes -= len(self._tail.popleft().encode("utf-8", "surrogatepass"))
+        while self._head_bytes + self._tail_bytes > self._max:
+            self._tail_bytes -= len(self._tail.popleft())
             self._dropped = True
 
     def _flush(self) -> None:
+        self._flushed = time.monotonic()
         if self._pending:
-            self._storage.append(self._path, "".join(self._pending).encode("utf-8", "surrogatepass"))
+            self._storage.append(self._path, b"".join(self._pending))
             self._in_file = True
         self._pending.clear()
         self._pending_bytes = 0
 
 
 class Lines:
-    """Bytes in, complete lines of text out; an unfinished last line is held back until the end."""
+    """Bytes in, complete lines of text out; an unfinished last line is held back until the end.
+
+    However the bytes are cut into feeds, the lines are the same. One longer than ``max_line`` bytes becomes several.
+    """
 
     def __init__(self, max_line: int = 1 << 20) -> None:
         self._rest = b""
         self._max_line = max_line
 
     def feed(self, data: bytes) -> list[str]:
-        """The lines that are complete now; one that grows beyond ``max_line`` bytes is cut there."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > self._max_line:
-            lines.append(self._rest)
-            self._rest = b""
-        return [line.decode("utf-8", "replace") for line in lines]
+        """The lines that are complete now."""
+        *complete, rest = (self._rest + data).split(b"\n")
+        lines = [piece for line in complete for piece in _pieces(line, self._max_line)]
+        *full, self._rest = _pieces(rest, self._max_line)
+        return [line.decode("utf-8", "replace") for line in lines + full]
 
     def end(self) -> list[str]:
         """The unfinished line, if there is one."""
         rest, self._rest = self._rest, b""
         return [rest.decode("utf-8", "replace")] if rest else []
+
+
+def _pieces(line: bytes, longest: int) -> Iterator[bytes]:
+    """A line in parts of at most ``longest`` bytes, no character of UTF-8 cut in two; an empty line is one part."""
+    start = 0
+    while len(line) - start > longest:
+        end = start + longest
+        for back in range(min(4, longest)):
+            if line[end - back] & 0xC0 != 0x80:  # a character begins here
+                end -= back
+                break
+        yield line[start:end]
+        start = end
+    yield line[start:]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import StoreError
 from daskflow.pathspec import TaskName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FORMAT = 1
 """Version of everything in the store. Readers refuse a newer one."""
@@ -77,16 +80,18 @@ class ArtifactRef:
 
     @classmethod
     def of_json(cls, data: dict[str, Any]) -> ArtifactRef:
-        """The inverse of :meth:`to_json`."""
+        """The inverse of :meth:`to_json`. Raises ``ValueError`` if a field is missing or of the wrong type."""
+        if sum(place in data for place in ("value", "path", "record")) != 1:
+            raise ValueError("not one of 'value', 'path' and 'record' says where it is")
         return cls(
-            hash=data["hash"],
-            encoding=data["encoding"],
-            size=data["size"],
-            type=data["type"],
+            hash=_field(data, "hash", str),
+            encoding=_field(data, "encoding", str),
+            size=_field(data, "size", int),
+            type=_field(data, "type", str),
             inline=data.get("value"),
-            path=data.get("path"),
-            record=data.get("record"),
-            info=data.get("info", {}),
+            path=_field(data, "path", str, None),
+            record=_field(data, "record", str, None),
+            info=_field(data, "info", dict, {}),
         )
 
     def inherited(self, origin: TaskName) -> ArtifactRef:
@@ -103,7 +108,7 @@ class Log:
     Attributes
     ----------
     size
-        Bytes the step wrote.
+        Bytes of the lines that the step wrote, as UTF-8, also of those that were left out.
     text
         The stored lines if they are few, each ``<timestamp> <line>``.
     path
@@ -113,6 +118,17 @@ class Log:
     size: int = 0
     text: str | None = None
     path: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As stored."""
+        return {key: value for key, value in vars(self).items() if value is not None}
+
+    @classmethod
+    def of_json(cls, data: dict[str, Any]) -> Log:
+        """The inverse of :meth:`to_json`. Raises ``ValueError`` if a field is of the wrong type."""
+        return cls(
+            _field(data, "size", int), _field(data, "text", str, None), _field(data, "path", str, None)
+        )
 
 
 @dataclass(frozen=True)
@@ -175,27 +191,103 @@ class TaskRecord:
         """As stored, but for the encoding into text."""
         data = {key: getattr(self, key) for key in _PLAIN_FIELDS}
         data["artifacts"] = {name: ref.to_json() for name, ref in self.artifacts.items()}
-        data["logs"] = {
-            name: {k: v for k, v in asdict(log).items() if v is not None} for name, log in self.logs.items()
-        }
+        data["logs"] = {name: log.to_json() for name, log in self.logs.items()}
         return {"format": FORMAT} | {key: value for key, value in data.items() if value not in (None, {}, [])}
 
     @classmethod
     def of_json(cls, data: dict[str, Any]) -> TaskRecord:
-        """The inverse of :meth:`to_json`."""
-        known = {key: data[key] for key in _PLAIN_FIELDS if key in data}
-        artifacts = {name: ArtifactRef.of_json(ref) for name, ref in data.get("artifacts", {}).items()}
-        logs = {name: Log(**log) for name, log in data.get("logs", {}).items()}
-        return cls(**known, artifacts=artifacts, logs=logs)
+        """The inverse of :meth:`to_json`; fields that it does not know are left out.
+
+        Raises ``ValueError`` with the field's name if one is missing or of the wrong type.
+        """
+        known = {key: _field(data, key, kind) for key, kind in _REQUIRED.items()}
+        known |= {key: _field(data, key, kind) for key, kind in _OPTIONAL.items() if key in data}
+        if known["status"] not in ("ok", "failed"):
+            raise ValueError(f"'status' is {known['status']!r}, neither 'ok' nor 'failed'")
+        for key in ("started", "finished"):
+            moment(known[key])
+        _check_parts(known)
+        return cls(
+            **known,
+            artifacts=_each(data, "artifacts", ArtifactRef.of_json),
+            logs=_each(data, "logs", Log.of_json),
+        )
 
 
+_REQUIRED: dict[str, type] = dict.fromkeys(
+    ("flow", "run", "step", "task", "execution", "status", "started", "finished"), str
+) | {"attempt": int}
+_OPTIONAL: dict[str, type] = {
+    "parents": list,
+    "stack": list,
+    "iteration": int,
+    "transition": dict,
+    "foreach": dict,
+    "error": dict,
+    "process": dict,
+}
 _PLAIN_FIELDS = tuple(f for f in TaskRecord.__dataclass_fields__ if f not in ("artifacts", "logs"))
+_KINDS = {str: "text", int: "a whole number", list: "a list", dict: "an object"}
+_NO_DEFAULT = object()
+
+
+def _field(data: dict[str, Any], key: str, kind: type, default: Any = _NO_DEFAULT) -> Any:
+    """The value of a field, which must be exactly of that type: JSON has no subclasses."""
+    if key not in data:
+        if default is _NO_DEFAULT:
+            raise ValueError(f"'{key}' is missing")
+        return default
+    value = data[key]
+    if type(value) is not kind:
+        raise ValueError(f"'{key}' is {_short(value)}, not {_KINDS[kind]}")
+    return value
+
+
+def _each(data: dict[str, Any], key: str, made_of: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    """The entries of an object of objects."""
+    entries = _field(data, key, dict, {})
+    found = {}
+    for name in entries:
+        try:
+            found[name] = made_of(_field(entries, name, dict))
+        except ValueError as error:
+            raise ValueError(f"in '{key}', '{name}': {error}") from None
+    return found
+
+
+def _check_parts(known: dict[str, Any]) -> None:
+    """What the lists and objects of a task's record must hold."""
+    for parent in known.get("parents", ()):
+        _field({"parents": parent}, "parents", str)
+    for frame in known.get("stack", ()):
+        _field({"stack": frame}, "stack", dict)
+        for key, kind in (("kind", str), ("split", str), ("index", int), ("size", int)):
+            _field(frame, key, kind)
+    for key in ("type", "exception", "stacktrace") if "error" in known else ():
+        _field(known["error"], key, str)
+    for target in _field(known.get("transition", {}), "targets", list, []):
+        _field({"targets": target}, "targets", str)
+    if "foreach" in known:
+        size = _field(known["foreach"], "size", int)
+        items = _field(known["foreach"], "items", list, None)
+        path = _field(known["foreach"], "path", str, None)
+        if size < 1 or (path is None) == (items is None) or (items is not None and len(items) != size):
+            raise ValueError(f"'foreach' is {_short(known['foreach'])}, which holds no {size} items")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def encode(data: dict[str, Any]) -> bytes:
-    """A record as the text that is stored: one line a key, so that a person can read it."""
+    """A record as the text that is stored: one line a key, so that a person can read it.
+
+    It is JSON in UTF-8 whatever the texts hold: what UTF-8 can't express (half a surrogate pair, as Python makes of a
+    file's name in another encoding) is escaped.
+    """
     body = ",\n".join(f" {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in data.items())
-    return f"{{\n{body}\n}}\n".encode("utf-8", "surrogatepass")
+    return f"{{\n{body}\n}}\n".encode("utf-8", "backslashreplace")
 
 
 def decode(raw: bytes, where: str) -> dict[str, Any]:
@@ -205,9 +297,9 @@ def decode(raw: bytes, where: str) -> dict[str, Any]:
     """
     try:
         data = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{where} is damaged: {error}.") from error
-    if not isinstance(data, dict) or not isinstance(data.get("format"), int):
+    if type(data) is not dict or type(data.get("format")) is not int or data["format"] < 1:
         raise StoreError(f"{where} is damaged: it is not a record.")
     if data["format"] > FORMAT:
         raise StoreError(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from typing import TYPE_CHECKING, Any
 
-from daskflow.errors import DataMissing, NotFound, StoreError
+from daskflow.errors import DamagedRecordWarning, DataMissing, NotFound, StoreError
 from daskflow.pathspec import TaskName
 from daskflow.store import records
 from daskflow.store.layout import NOT_STEPS, PARAMETERS, Layout
@@ -26,8 +28,9 @@ def flows(storage: Storage) -> list[str]:
 
 
 def run_numbers(storage: Storage, flow: str) -> list[int]:
-    """Numbers of a flow's runs, ascending."""
-    return sorted(int(name) for name in storage.names(flow) if name.isdecimal())
+    """Numbers of a flow's runs, ascending. A folder without its ``run.json`` is no run, or not yet one."""
+    folders = (name for name in storage.names(flow) if _RUN.fullmatch(name))
+    return sorted(int(name) for name in folders if storage.exists(Layout(flow, name).run_record))
 
 
 def new_run(storage: Storage, flow: str, record: Callable[[str], dict[str, Any]]) -> RunStore:
@@ -79,15 +82,20 @@ class RunStore:
     def task(self, name: TaskName) -> TaskRecord | None:
         """The commit of a task, None if it has none. Raises :class:`StoreError` if it is damaged."""
         if name not in self._committed:
-            path = self.layout.commit(name)
-            data = self.read(path)
-            if data is None:
+            record = self._task_record(self.layout.commit(name))
+            if record is None:
                 return None
-            try:
-                self._committed[name] = TaskRecord.of_json(data)
-            except (TypeError, KeyError, AttributeError) as error:
-                raise StoreError(f"{self.storage.locate(path)} is damaged: {error!r}.") from error
+            self._committed[name] = record
         return self._committed[name]
+
+    def _task_record(self, path: str) -> TaskRecord | None:
+        data = self.read(path)
+        if data is None:
+            return None
+        try:
+            return TaskRecord.of_json(data)
+        except ValueError as error:
+            raise StoreError(f"{self.storage.locate(path)} is damaged: {error}.") from error
 
     def commit(self, record: TaskRecord) -> TaskRecord:
         """Publish a task's outcome; returns the record that counts, which is another's if that one came first.
@@ -125,11 +133,18 @@ class RunStore:
         return sorted(found, key=lambda entry: (int(entry.partition(".")[0]), entry))
 
     def failed_attempts(self, name: TaskName) -> Iterator[TaskRecord]:
-        """Records of the attempts that failed, oldest first."""
+        """Records of the attempts that failed, oldest first.
+
+        A damaged one is left out, with a :class:`DamagedRecordWarning` that names the file.
+        """
         for execution in self.executions(name):
-            data = self.read(self.layout.attempt(name, execution))
-            if data is not None:
-                yield TaskRecord.of_json(data)
+            try:
+                record = self._task_record(self.layout.attempt(name, execution))
+            except StoreError as error:
+                warnings.warn(str(error), DamagedRecordWarning, stacklevel=2)
+                continue
+            if record is not None:
+                yield record
 
     def save_attempt(self, record: TaskRecord) -> None:
         """Keep how a failed attempt ended."""
@@ -154,7 +169,7 @@ class RunStore:
         if ref.record is None:
             return ref
         origin = self.task(TaskName.of(ref.record))
-        if origin is None or name not in origin.artifacts:
+        if origin is None or name not in origin.artifacts or origin.artifacts[name].record is not None:
             raise DataMissing(
                 f"Artifact '{name}' should be in task {self.flow}/{self.run}/{ref.record}; it is not."
             )
@@ -177,15 +192,19 @@ class RunStore:
             raise DataMissing(f"The file of artifact '{name}', {place}, is missing.") from None
 
 
+_RUN = re.compile(r"[1-9][0-9]*")
+_TASK_ID = re.compile(r"[0-9]+(-[0-9]+)*(\.[0-9]+)?")
+_EXECUTION = re.compile(r"[0-9]+\.[^.]+")
+
+
 def _is_task_id(name: str) -> bool:
-    return name[:1].isdigit()
+    return _TASK_ID.fullmatch(name) is not None
 
 
 def _is_execution(name: str) -> bool:
-    attempt, dot, rest = name.partition(".")
-    return bool(dot and rest) and attempt.isdecimal() and not name.endswith(".json")
+    return _EXECUTION.fullmatch(name) is not None and not name.endswith(".json")
 
 
 def _natural(task_id: str) -> tuple[tuple[int, ...], int]:
     indices, _, iteration = task_id.partition(".")
-    return tuple(int(i) if i.isdecimal() else -1 for i in indices.split("-")), int(iteration or 0)
+    return tuple(map(int, indices.split("-"))), int(iteration or 0)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import io
 import os
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from daskflow.errors import StoreError
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
+TEMPORARY = ".tmp-"
+"""How the names of unfinished files begin."""
+MAX_REMEMBERED = 1000
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 
@@ -77,6 +81,7 @@ class LocalStorage:
 
     def __init__(self, root: str) -> None:
         self.url = os.path.abspath(os.path.expanduser(root))
+        self._durable: set[str] = set()
 
     def locate(self, path: str) -> str:
         """The absolute path."""
@@ -84,23 +89,28 @@ class LocalStorage:
 
     def read(self, path: str) -> bytes:
         """The whole content of a file."""
-        with self._explained("read", path):
+        with self._explained("read", path, passing=FileNotFoundError):
             return Path(self.locate(path)).read_bytes()
 
     def open(self, path: str) -> BinaryIO:
         """A seekable reader."""
-        with self._explained("open", path):
+        with self._explained("open", path, passing=FileNotFoundError):
             return open(self.locate(path), "rb")
 
     def exists(self, path: str) -> bool:
         """Whether there is such a file."""
-        return os.path.exists(self.locate(path))
+        with self._explained("look for", path):
+            try:
+                os.stat(self.locate(path))
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            return True
 
     def names(self, path: str) -> list[str]:
         """Names directly below ``path``, unfinished temporary files left out."""
         with self._explained("list", path):
             try:
-                return [name for name in os.listdir(self.locate(path)) if not name.startswith(".tmp-")]
+                return [name for name in os.listdir(self.locate(path)) if not name.startswith(TEMPORARY)]
             except (FileNotFoundError, NotADirectoryError):
                 return []
 
@@ -113,16 +123,15 @@ class LocalStorage:
         final = self.locate(path)
         folder = os.path.dirname(final)
         with self._explained("create", path):
-            make_folder(folder)
-            temporary = f"{folder}/.tmp-{secrets.token_hex(8)}"
+            self._make_folder(folder)
+            temporary = f"{folder}/{TEMPORARY}{secrets.token_hex(8)}"
             try:
                 write_durably(temporary, data)
                 created = publish(temporary, final)
             finally:
                 with contextlib.suppress(OSError):  # renamed away, or never made: nothing to clean
                     os.unlink(temporary)
-            if created:
-                sync_folder(folder)
+            sync_folder(folder)  # also if it was there: who made it may not have come so far
             return created
 
     @contextlib.contextmanager
@@ -131,52 +140,81 @@ class LocalStorage:
         final = self.locate(path)
         folder = os.path.dirname(final)
         with self._explained("write", path):
-            make_folder(folder)
-            try:
-                with open(final, "wb") as file:
-                    yield file
-                    file.flush()
+            self._make_folder(folder)
+            file = io.BufferedWriter(_File(final, "wb"))
+        try:
+            with file:
+                yield file
+                file.flush()
+                with self._explained("write", path):
                     os.fsync(file.fileno())
-            except BaseException:
-                with contextlib.suppress(OSError):  # the disk may be the very thing that failed
-                    os.unlink(final)
-                raise
-            sync_folder(folder)
+            with self._explained("write", path):
+                sync_folder(folder)
+        except BaseException:
+            with contextlib.suppress(OSError):  # the disk may be the very thing that failed
+                os.unlink(final)
+            raise
 
     def append(self, path: str, data: bytes) -> None:
         """Add to the end of a file."""
         final = self.locate(path)
         with self._explained("append to", path):
-            make_folder(os.path.dirname(final))
+            os.makedirs(os.path.dirname(final), exist_ok=True)
             with open(final, "ab") as file:
                 file.write(data)
 
     @contextlib.contextmanager
-    def _explained(self, verb: str, path: str) -> Iterator[None]:
+    def _explained(self, verb: str, path: str, passing: type[OSError] | tuple[()] = ()) -> Iterator[None]:
         try:
             yield
-        except FileNotFoundError:
+        except passing:
             raise
         except OSError as error:
-            if (
-                error.errno is None
-            ):  # raised by a library about its own affairs, not by the system about this file
-                raise
-            reason = error.strerror or str(error)
-            raise StoreError(f"Can't {verb} {self.locate(path)}: {reason}.") from error
+            raise _refused(verb, self.locate(path), error) from error
+
+    def _make_folder(self, folder: str) -> None:
+        try:
+            self._make_durably(folder)
+        except FileNotFoundError:  # a folder that was made durable has been removed since
+            self._durable.clear()
+            self._make_durably(folder)
+
+    def _make_durably(self, folder: str) -> None:
+        """Make a folder and its parents.
+
+        The name of each is forced to the disk even if the folder is there already: who made it may have died
+        before that. The parents are remembered, so that it costs one fsync a folder.
+        """
+        parent = os.path.dirname(folder)
+        above_the_store = len(folder) <= len(self.url)
+        if parent not in self._durable and not (above_the_store and os.path.isdir(parent)):
+            self._make_durably(parent)
+            if len(self._durable) >= MAX_REMEMBERED:
+                self._durable.clear()
+            self._durable.add(parent)
+        try:
+            os.mkdir(folder)
+        except FileExistsError:
+            if above_the_store and not os.access(parent, os.R_OK):
+                return  # it was there before us, in a folder that is not ours to sync
+        sync_folder(parent)
 
 
-def make_folder(folder: str) -> None:
-    """Make a folder and its parents; each new one is recorded durably in its parent."""
-    try:
-        os.mkdir(folder)
-    except FileExistsError:
-        return
-    except FileNotFoundError:
-        make_folder(os.path.dirname(folder))
-        make_folder(folder)
-        return
-    sync_folder(os.path.dirname(folder))
+class _File(io.FileIO):
+    """A file that says its name when the system refuses to take more.
+
+    Whoever writes into it (a pickler, a Parquet writer) can then tell the disk's trouble from the value's.
+    """
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise _refused("write", str(self.name), error) from error
+
+
+def _refused(verb: str, place: str, error: OSError) -> StoreError:
+    return StoreError(f"Can't {verb} {place}: {error.strerror or error}.")
 
 
 def sync_folder(folder: str) -> None:
@@ -209,7 +247,8 @@ def publish(temporary: str, final: str) -> bool:
     try:
         os.link(temporary, final)
     except FileExistsError:
-        return False
+        # A network file system that sends a request twice reports the success of the first as this error.
+        return os.stat(temporary).st_nlink > 1
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise

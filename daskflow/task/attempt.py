@@ -19,21 +19,18 @@ from daskflow.errors import (
 )
 from daskflow.flow import transition
 from daskflow.flow.parameters import Parameter
-from daskflow.flow.spec import in_task, requested
+from daskflow.flow.spec import FlowSpec, in_task, requested
 from daskflow.store.artifacts import ArtifactWriter
 from daskflow.store.records import ArtifactRef, TaskRecord, timestamp
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
 from daskflow.task.inputs import Inputs, parent_record
-from daskflow.task.view import View
+from daskflow.task.view import Place, View
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from daskflow.flow.spec import FlowSpec
     from daskflow.task.spec import TaskSpec
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 
 
 @dataclass
@@ -86,9 +83,10 @@ def run(spec: TaskSpec, flow_class: type[FlowSpec]) -> tuple[dict[str, Any], int
         report(error)
     artifacts, refused = save_artifacts(flow, view, execution)
     outcome = replace(outcome, artifacts=artifacts, finished=timestamp())
-    if refused is not None and outcome.ok:
+    if refused is not None:
         report(refused)
-        outcome = replace(outcome, status="failed", error=vars_of(refused))
+        if outcome.ok:
+            outcome = replace(outcome, status="failed", error=vars_of(refused))
     return outcome.to_json(), status if outcome.ok or status else 1
 
 
@@ -101,19 +99,23 @@ def build(execution: Execution, flow_class: type[FlowSpec]) -> tuple[FlowSpec, V
     """The flow object as the step sees it, its view, and the step's arguments: ``inputs`` for a join."""
     spec, store = execution.spec, execution.store
     if spec.node.type == "join":
-        view = View(spec.name.step, store, {}, spec.stack, is_join=True)
+        view = View(Place.of(spec), store, {})
         return in_task(flow_class, view), view, [Inputs(flow_class, store, spec.parents)]
     parent = parent_record(store, spec.parents[0])
     refs = {name: ref.inherited(parent.name) for name, ref in parent.artifacts.items()}
     if parent.step == "_parameters":
         refs = {}  # every task has them anyway
-    view = View(spec.name.step, store, refs, spec.stack)
+    view = View(Place.of(spec), store, refs)
     return in_task(flow_class, view), view, []
 
 
 def call_step(flow: FlowSpec, step: str, arguments: list[Any]) -> None:
-    """The user's code."""
-    getattr(flow, step)(*arguments)
+    """The user's code. ``sys.exit(0)`` ends a step as ``return`` does."""
+    try:
+        getattr(flow, step)(*arguments)
+    except SystemExit as stop:
+        if stop.code not in (None, 0):
+            raise
 
 
 def what_follows(flow: FlowSpec, execution: Execution) -> dict[str, Any]:
@@ -132,7 +134,13 @@ def what_follows(flow: FlowSpec, execution: Execution) -> dict[str, Any]:
         return {"transition": transition.choose(request, _variable(flow, request)).to_json()}
     follows: dict[str, Any] = {"transition": request.transition().to_json()}
     if request.kind == "foreach":
-        follows["foreach"] = execution.writer.save_items(_items(flow, request))
+        items = _items(flow, request)
+        try:
+            follows["foreach"] = execution.writer.save_items(items)
+        except DataException as error:
+            raise type(error)(
+                f"Cannot store an item of foreach='{request.variable}': {error.message}"
+            ) from error
     return follows
 
 
@@ -147,12 +155,13 @@ def _variable(flow: FlowSpec, request: transition.Request) -> Any:
 def _items(flow: FlowSpec, request: transition.Request) -> list[Any]:
     value = _variable(flow, request)
     try:
-        items = list(value)
+        iterator = iter(value)
     except TypeError as error:
         raise transition.not_iterable(request, value) from error
+    items = list(iterator)
     if not items:
         raise transition.zero_splits(request, value)
-    if iter(value) is value:  # a generator is spent now; what it gave is what later steps can have
+    if iterator is value:  # a generator is spent now; what it gave is what later steps can have
         setattr(flow, str(request.variable), items)
     return items
 
@@ -167,9 +176,7 @@ def save_artifacts(
     refs = dict(view.refs)
     refused: dict[str, Exception] = {}
     for name, value in list(vars(flow).items()):
-        if name.startswith("__") or isinstance(value, Parameter):
-            continue
-        if view.unchanged(name, value) is not None:
+        if name.startswith("__") or _belongs_to_the_flow(value) or view.unchanged(name, value):
             continue
         refs.pop(name, None)
         try:
@@ -177,6 +184,11 @@ def save_artifacts(
         except (DataException, StoreError, MemoryError) as error:
             refused[name] = error
     return refs, _refusal(refused)
+
+
+def _belongs_to_the_flow(value: Any) -> bool:
+    """Parameters and bound methods of the flow are part of the flow, which every task has; they are no artifacts."""
+    return isinstance(value, Parameter) or isinstance(getattr(value, "__self__", None), FlowSpec)
 
 
 def _refusal(refused: dict[str, Exception]) -> DataException | None:
@@ -206,22 +218,20 @@ def vars_of(error: BaseException) -> dict[str, str]:
 
 def report(error: BaseException) -> None:
     """Print an error to the task's log: the user's with its traceback, ours in one line."""
-    with contextlib.suppress(OSError, ValueError):  # the step may have closed stderr
+    shown = traceback.TracebackException.from_exception(error)
+    users = [frame for frame in shown.stack if not frame.filename.startswith(_PACKAGE)]
+    if isinstance(error, DaskflowException):
+        place = f" on line {error.line_no}" if error.line_no and "line" not in error.headline else ""
+        if users and not error.line_no:
+            place = f" in {os.path.basename(users[-1].filename)} on line {users[-1].lineno}"
+        text = f"{error.headline}{place}: {error.message}\n"
+    else:
+        if users:  # our own frames say nothing about the user's code
+            shown.stack = traceback.StackSummary.from_list(users)
+        text = "".join(shown.format())
+    with contextlib.suppress(OSError, ValueError):  # the step may have closed its streams
         sys.stdout.flush()
-        if isinstance(error, DaskflowException):
-            where = f" on line {error.line_no}" if error.line_no else ""
-            print(f"{error.headline}{where}: {error.message}", file=sys.stderr)  # noqa: T201 - this is the task's log
-            return
-        lines = traceback.format_exception(type(error), error, _users_part(error.__traceback__))
-        print("".join(lines), end="", file=sys.stderr, flush=True)  # noqa: T201
-
-
-def _users_part(trace: TracebackType | None) -> TracebackType | None:
-    """A traceback without our own frames at its top."""
-    first = trace
-    while first is not None and first.tb_frame.f_code.co_filename.startswith(_PACKAGE):
-        first = first.tb_next
-    return first or trace
+        print(text, end="", file=sys.stderr, flush=True)  # noqa: T201 - this is the task's log
 
 
 def _client() -> Any:

@@ -68,7 +68,7 @@ def _are_pools_that_survive(unnamed: int) -> bool:
     from threadpoolctl import threadpool_info
 
     pools = threadpool_info()
-    others = unnamed - sum(
+    others: int = unnamed - sum(
         pool["num_threads"] - 1
         for pool in pools
         if pool["internal_api"] == "openblas" and pool.get("threading_layer") == "pthreads"

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, overload
 
-from daskflow.errors import DataMissing
+from daskflow.errors import DataMissing, MergeArtifactsException
 from daskflow.flow.spec import in_task
 from daskflow.task.spec import Frame
-from daskflow.task.view import View
+from daskflow.task.view import Place, View
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from daskflow.flow.spec import FlowSpec
     from daskflow.pathspec import TaskName
     from daskflow.store.records import TaskRecord
@@ -23,6 +25,8 @@ class Inputs(Sequence["FlowSpec"]):
     Branches come in the order of their ``self.next``, items of a foreach in the order of their index. The input of a
     branch is also there under the name of its last step: ``inputs.a``.
     """
+
+    __daskflow_flow__ = True  # as little an artifact as the flows in it
 
     def __init__(self, flow_class: type[FlowSpec], store: RunStore, parents: Sequence[TaskName]) -> None:
         self._flow_class = flow_class
@@ -59,14 +63,26 @@ class Inputs(Sequence["FlowSpec"]):
         """All inputs as a list."""
         return list(self)
 
-    def records(self) -> list[TaskRecord]:
-        """The parents' records, in order."""
-        return [parent_record(self._store, parent) for parent in self._parents]
-
     def _view(self, parent: TaskName) -> FlowSpec:
         record = parent_record(self._store, parent)
-        stack = [Frame.of_json(frame) for frame in record.stack]
-        return in_task(self._flow_class, View(parent.step, self._store, dict(record.artifacts), stack))
+        place = Place(parent.step, [Frame.of_json(frame) for frame in record.stack])
+        return in_task(self._flow_class, View(place, self._store, dict(record.artifacts), record))
+
+
+def records_of(inputs: Iterable[FlowSpec]) -> list[TaskRecord]:
+    """The outcomes of tasks that a join takes from, in their order.
+
+    Raises :class:`MergeArtifactsException` if one is not an input of a join.
+    """
+    records = []
+    for one in inputs:
+        record = getattr(getattr(one, "__daskflow_task__", None), "record", None)
+        if record is None:
+            raise MergeArtifactsException(
+                f"merge_artifacts takes the join's `inputs`, or some of them; {type(one).__name__} is none."
+            )
+        records.append(record)
+    return records
 
 
 def parent_record(store: RunStore, parent: TaskName) -> TaskRecord:

@@ -289,8 +289,7 @@ class _Channels:
         sent: list[bytes] = []
         poll = select.poll()
         streams = {self.out: 1, self.err: 2}
-        for descriptor in (*streams, self.connection.fileno(), self.status.fileno()):
-            poll.register(descriptor, select.POLLIN)
+        poll.register(self.status.fileno(), select.POLLIN)  # the rest once it is known whose output it is
         while True:
             ready = poll.poll(TICK_SECONDS * 1000)
             if not ready:
@@ -312,6 +311,8 @@ class _Channels:
                     if "started" in facts:
                         pid = facts["started"]
                         started(pid)
+                        for each in (self.connection.fileno(), *streams):
+                            poll.register(each, select.POLLIN)
                         continue
                     self._drain(streams, output)
                     sent += outcomes.feed(_rest(self.connection.fileno()))

@@ -154,7 +154,9 @@ def _schema(frame: pd.DataFrame, values: list[Any], kinds: list[Any]) -> pa.Sche
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of labels that become text: restored from the record
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # of labels that become text: restored from the record
             found = pa.Schema.from_pandas(frame.iloc[:0])
     except (pa.ArrowException, TypeError, ValueError, NotImplementedError) as error:
         return f"Arrow can't hold it: {error}"

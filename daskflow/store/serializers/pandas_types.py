@@ -142,7 +142,7 @@ def from_arrow(column: pa.ChunkedArray, spec: Any, categories: pa.Array | None) 
         return _categorical(column, spec, categories)
     dtype = pd.api.types.pandas_dtype(spec)
     if not isinstance(dtype, np.dtype):
-        found = dtype.__from_arrow__(column)  # type: ignore[attr-defined]  # pandas-stubs lack it
+        found = dtype.__from_arrow__(column)
         return found.copy()  # pandas gives a read-only view of Arrow's memory where it can
     values = column.to_numpy().astype(dtype, copy=False)
     return values if values.flags.writeable else values.copy()

@@ -24,6 +24,7 @@ def refusal(frame: pl.DataFrame) -> str:
     file = io.BytesIO()
     try:
         frame.head(0).write_parquet(file)
+        file.seek(0)  # polars reads from where the file stands
         back = pl.read_parquet(file).schema
         types = frame.head(0).to_arrow().schema.types
     except (pl.exceptions.PolarsError, NotImplementedError, TypeError) as error:

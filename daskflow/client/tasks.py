@@ -1,0 +1,434 @@
+"""Steps and tasks of a run."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from daskflow.client.artifacts import DataArtifact
+from daskflow.client.base import Stored, listed, not_found
+from daskflow.errors import ExceptionWrapper
+from daskflow.pathspec import TaskName
+from daskflow.store.layout import PARAMETERS
+from daskflow.store.records import moment
+from daskflow.store.runs import RunStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from daskflow.client.runs import Run
+    from daskflow.store.records import ArtifactRef, TaskRecord
+
+STREAMS = ("stdout", "stderr")
+
+
+class Metadatum(NamedTuple):
+    """One fact that was recorded about a task."""
+
+    name: str
+    value: Any
+    created_at: datetime
+    type: str
+    task: Task
+
+
+class Step(Stored["Task"]):
+    """The tasks of one step: iteration is newest first, ``step["4"]`` is one."""
+
+    parts = 3
+
+    def _check(self) -> None:
+        flow, run, step = self.path_components
+        self._store = RunStore(self._storage, flow, run)
+        self._store.record()
+        if not self._store.tasks(step):
+            raise not_found("Step", self.pathspec, self._storage, sorted(self._store.steps()))
+
+    def _child(self, name: str) -> Task:
+        return Task(f"{self.pathspec}/{name}", self._storage.url)
+
+    def _child_names(self) -> list[str]:
+        return list(reversed(self._store.tasks(self.id)))
+
+    def __iter__(self) -> Iterator[Task]:
+        """Tasks, the one that started last first."""
+        return iter(sorted(super().__iter__(), key=lambda task: task._started, reverse=True))
+
+    @property
+    def parent(self) -> Run:
+        """Its run."""
+        from daskflow.client.runs import Run
+
+        return Run("/".join(self.path_components[:2]), self._storage.url)
+
+    @property
+    def task(self) -> Task:
+        """Its newest task."""
+        return next(iter(self))
+
+    def tasks(self) -> Iterator[Task]:
+        """All its tasks, newest first."""
+        return iter(self)
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """When the last of its tasks ended, None if one has not ended yet."""
+        ends = [task.finished_at for task in self]
+        return None if None in ends else max(end for end in ends if end is not None)
+
+    @property
+    def parent_steps(self) -> Iterator[Step]:
+        """The steps its tasks started from."""
+        names = dict.fromkeys(parent.step for task in self for parent in task._parents)
+        return (self._sibling(name) for name in names if name != PARAMETERS.step)
+
+    @property
+    def child_steps(self) -> Iterator[Step]:
+        """The steps that followed."""
+        names = dict.fromkeys(target for task in self for target in task._targets)
+        there = set(self._store.steps())
+        return (self._sibling(name) for name in names if name in there)
+
+    def _sibling(self, step: str) -> Step:
+        return Step("/".join([*self.path_components[:2], step]), self._storage.url)
+
+
+class Task(Stored[DataArtifact]):
+    """One task: iteration is over its public artifacts, ``task["x"]`` is one, private ones too.
+
+    Shows the attempt that counts: the one that succeeded, else the last that ended.
+    """
+
+    parts = 4
+
+    def _check(self) -> None:
+        flow, run, step, task = self.path_components
+        self._store = RunStore(self._storage, flow, run)
+        self._name = TaskName(step, task)
+        if task not in self._store.tasks(step):
+            self._store.record()
+            raise not_found("Task", self.pathspec, self._storage, self._store.tasks(step))
+        committed = self._store.task(self._name)
+        failed = [] if committed is not None else list(self._store.failed_attempts(self._name))
+        self._record: TaskRecord | None = committed or (failed[-1] if failed else None)
+
+    def _child(self, name: str) -> DataArtifact:
+        return DataArtifact(f"{self.pathspec}/{name}", self._storage.url)
+
+    def __getitem__(self, name: str) -> Any:
+        """An artifact; for the names that follow from the task's record, such as ``_transition``, its value."""
+        if name in self._refs:
+            return super().__getitem__(name)
+        facts = self._facts
+        if name in facts:
+            return Fact(f"{self.pathspec}/{name}", facts[name])
+        return super().__getitem__(name)
+
+    def _child_names(self) -> list[str]:
+        return sorted(name for name in self._refs if not name.startswith("_"))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._refs or name in self._facts
+
+    def __repr__(self) -> str:
+        return f"Task('{self.pathspec}', attempt={self.current_attempt})"
+
+    @cached_property
+    def _refs(self) -> dict[str, ArtifactRef]:
+        return self._store.artifacts(self._record) if self._record is not None else {}
+
+    @property
+    def parent(self) -> Step:
+        """Its step."""
+        return Step("/".join(self.path_components[:3]), self._storage.url)
+
+    @property
+    def data(self) -> Data:
+        """Its artifacts' values, each loaded when it is touched."""
+        return Data(self)
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """Its public artifacts, as attributes."""
+        return Artifacts(self)
+
+    @property
+    def successful(self) -> bool:
+        """Whether it has succeeded."""
+        return self._record is not None and self._record.ok
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has succeeded; a failed task is not finished, though it has ended."""
+        return self.successful
+
+    @property
+    def created_at(self) -> datetime:
+        """When the attempt started."""
+        return self._started
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """When the attempt ended, None while it runs."""
+        return moment(self._record.finished) if self._record is not None else None
+
+    @property
+    def _started(self) -> datetime:
+        return moment(self._record.started) if self._record is not None else datetime.now(UTC)
+
+    @property
+    def exception(self) -> ExceptionWrapper | None:
+        """What the step raised, None if it raised nothing or its process died."""
+        error = self._record.error if self._record is not None else None
+        if error is None or error["type"] == "process":
+            return None
+        return ExceptionWrapper(error["type"], error["exception"], error["stacktrace"])
+
+    @property
+    def current_attempt(self) -> int:
+        """The number of the attempt that is shown, from 0."""
+        if self._record is not None:
+            return self._record.attempt
+        executions = self._store.executions(self._name)
+        return int(executions[-1].partition(".")[0]) if executions else 0
+
+    @property
+    def stdout(self) -> str:
+        """What it wrote to stdout, also while it runs."""
+        return self._text("stdout")
+
+    @property
+    def stderr(self) -> str:
+        """What it wrote to stderr, also while it runs."""
+        return self._text("stderr")
+
+    @property
+    def stdout_size(self) -> int:
+        """Characters of :attr:`stdout`."""
+        return len(self.stdout)
+
+    @property
+    def stderr_size(self) -> int:
+        """Characters of :attr:`stderr`."""
+        return len(self.stderr)
+
+    def loglines(
+        self, stream: str, as_unicode: bool = True, attempt: int | None = None
+    ) -> Iterator[tuple[datetime, str | bytes]]:
+        """Lines with their times, in order.
+
+        Parameters
+        ----------
+        stream
+            ``stdout`` or ``stderr``.
+        as_unicode
+            Whether lines are text, else bytes.
+        attempt
+            Which attempt's log, None for the latest that has one.
+
+        Raises ``ValueError`` for another stream.
+        """
+        if stream not in STREAMS:
+            raise ValueError(f"There is no log '{stream}': use {' or '.join(STREAMS)}.")
+        for line in self._log(stream, attempt).splitlines():
+            when, _, text = line.partition(" ")
+            yield moment(when), (text if as_unicode else text.encode())
+
+    def _text(self, stream: str) -> str:
+        lines = self._log(stream, None).splitlines()
+        return "".join(line.partition(" ")[2] + "\n" for line in lines)
+
+    def _log(self, stream: str, attempt: int | None) -> str:
+        record = self._record
+        if attempt is not None and (record is None or record.attempt != attempt):
+            failed = [r for r in self._store.failed_attempts(self._name) if r.attempt == attempt]
+            record = failed[-1] if failed else None
+        if record is not None:
+            log = record.logs.get(stream)
+            if log is None:
+                return ""
+            return log.text if log.text is not None else self._read_log(str(log.path))
+        executions = [
+            name
+            for name in self._store.executions(self._name)
+            if attempt is None or name.startswith(f"{attempt}.")
+        ]
+        if not executions:
+            return ""
+        return self._read_log(self._store.layout.log(self._name, executions[-1], stream))
+
+    def _read_log(self, path: str) -> str:
+        try:
+            return self._storage.read(path).decode("utf-8", "replace")
+        except FileNotFoundError:  # a task that runs has written nothing yet
+            return ""
+
+    @property
+    def index(self) -> int | None:
+        """Its item's index in the innermost foreach, None outside."""
+        stack = self.foreach_stack
+        return stack[-1][3] if stack else None
+
+    @property
+    def foreach_stack(self) -> list[tuple[str, str | None, int, int]]:
+        """Step, artifact, number of items and index of each foreach around it, outermost first."""
+        frames = self._record.stack if self._record is not None else []
+        return [
+            (TaskName.of(f["split"]).step, f.get("var"), f["size"], f["index"])
+            for f in frames
+            if f["kind"] == "foreach"
+        ]
+
+    @property
+    def runtime_name(self) -> str:
+        """What ran it."""
+        return "dask"
+
+    @property
+    def metadata(self) -> list[Metadatum]:
+        """What was recorded about it: attempt, process, host, memory, versions."""
+        created = self._started
+        return [
+            Metadatum(name, value, created, name, self) for name, value in sorted(self.metadata_dict.items())
+        ]
+
+    @property
+    def metadata_dict(self) -> dict[str, Any]:
+        """:attr:`metadata` by name."""
+        run = self._store.record()
+        facts = {
+            "ds-type": "local",
+            "ds-root": self._storage.url,
+            "runtime": self.runtime_name,
+            "user": run.get("user"),
+            "script-name": run["code"]["main"],
+            "python_version": run["versions"]["python"],
+            "daskflow_version": run["versions"]["daskflow"],
+            "code-package": run["code"]["hash"],
+        }
+        if self._record is None:
+            return facts
+        return (
+            facts
+            | {"attempt": self._record.attempt, "attempt_ok": self._record.ok, "attempt-done": True}
+            | {"foreach-stack": self.foreach_stack}
+            | self._record.process
+        )
+
+    @property
+    def _parents(self) -> list[TaskName]:
+        return [TaskName.of(name) for name in (self._record.parents if self._record is not None else [])]
+
+    @property
+    def _targets(self) -> list[str]:
+        transition = self._record.transition if self._record is not None else None
+        return list(transition["targets"]) if transition else []
+
+    @property
+    def parent_task_pathspecs(self) -> Iterator[str]:
+        """Pathspecs of the tasks it started from."""
+        run = "/".join(self.path_components[:2])
+        return (f"{run}/{name}" for name in self._parents if name != PARAMETERS)
+
+    @property
+    def parent_tasks(self) -> Iterator[Task]:
+        """The tasks it started from."""
+        return (Task(pathspec, self._storage.url) for pathspec in self.parent_task_pathspecs)
+
+    @property
+    def child_task_pathspecs(self) -> Iterator[str]:
+        """Pathspecs of the tasks that started from it."""
+        return (task.pathspec for task in self.child_tasks)
+
+    @property
+    def child_tasks(self) -> Iterator[Task]:
+        """The tasks that started from it."""
+        run = "/".join(self.path_components[:2])
+        for step in self._targets:
+            for name in self._store.tasks(step):
+                task = Task(f"{run}/{step}/{name}", self._storage.url)
+                if self._name in task._parents:
+                    yield task
+
+    @property
+    def _facts(self) -> dict[str, Any]:
+        """What the reference keeps as private artifacts and here follows from the record."""
+        record = self._record
+        if record is None:
+            return {}
+        stack = self.foreach_stack
+        return {
+            "name": self.path_components[0],
+            "_current_step": self._name.step,
+            "_task_ok": record.ok,
+            "_success": record.ok,
+            "_transition": record.transition,
+            "_exception": self.exception,
+            "_foreach_stack": stack,
+            "_foreach_var": stack[-1][1] if stack else None,
+            "_foreach_num_splits": record.foreach["size"] if record.foreach else None,
+            "_iteration_stack": [record.iteration] if record.iteration else [],
+        }
+
+
+class Fact(NamedTuple):
+    """Something that follows from a task's record, with the face of an artifact."""
+
+    pathspec: str
+    data: Any
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+        return self.pathspec.rpartition("/")[2]
+
+
+class Data:
+    """The values of a task's artifacts as attributes, each loaded when it is touched."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def __getattr__(self, name: str) -> Any:
+        task: Task = self.__dict__["_task"]
+        if name not in task._refs:
+            raise AttributeError(f"{task!r} has no artifact '{name}'; it has: {listed(task._child_names())}.")
+        value = task[name].data
+        self.__dict__[name] = value
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return not str(name).startswith("_") and name in self._task._refs
+
+    def __dir__(self) -> list[str]:
+        return self._task._child_names()
+
+    def __repr__(self) -> str:
+        return f"<Data of {self._task!r}: {listed(self._task._child_names())}>"
+
+
+class Artifacts:
+    """A task's public artifacts as attributes; iteration gives them by name."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def __getattr__(self, name: str) -> DataArtifact:
+        task: Task = self.__dict__["_task"]
+        if name not in task._refs:
+            raise AttributeError(f"{task!r} has no artifact '{name}'; it has: {listed(task._child_names())}.")
+        found: DataArtifact = task[name]
+        return found
+
+    def __iter__(self) -> Iterator[DataArtifact]:
+        return iter(self._task)
+
+    def __len__(self) -> int:
+        return len(self._task._child_names())
+
+    def __dir__(self) -> list[str]:
+        return self._task._child_names()
+
+    def __repr__(self) -> str:
+        return f"<Artifacts of {self._task!r}: {listed(self._task._child_names())}>"

@@ -1,0 +1,72 @@
+"""What the documents show is run, in order, as a reader would run it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = ["README.md", "docs/tutorial.md", "docs/artifacts.md", "docs/how-a-run-works.md"]
+BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("DASKFLOW_")}
+    return kept | {"PYTHONPATH": str(ROOT), "HOME": str(folder), "DASKFLOW_USER": "reader"}
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment(folder),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def matches(expected: str, output: str) -> bool:
+    pattern = ".*".join(re.escape(part) for part in expected.strip().split("..."))
+    return any(re.fullmatch(pattern, line.strip()) for line in output.splitlines())
+
+
+def follow_console(block: str, folder: Path) -> None:
+    for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+        command, *expected = part.rstrip("\n").split("\n")
+        words = shlex.split(command, comments=True)
+        if words[0] == "make":  # covered by the continuous integration itself
+            continue
+        assert words[0] == "python"
+        done = run([sys.executable, *words[1:]], folder)
+        assert (done.returncode != 0) == command.endswith("# fails"), f"{command}\n{done.stdout}"
+        for line in expected:
+            assert matches(line, done.stdout), f"{command}: no line like {line!r} in\n{done.stdout}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_a_document_does_what_it_says(document: str, tmp_path: Path):
+    for example in (ROOT / "examples").glob("*.py"):
+        shutil.copy(example, tmp_path)
+
+    blocks = BLOCK.findall((ROOT / document).read_text())
+
+    assert blocks
+    for language, block in blocks:
+        if language == "console":
+            follow_console(block, tmp_path)
+        elif block.startswith("# file: "):
+            (tmp_path / block.split()[2]).write_text(block)
+        else:
+            done = run([sys.executable, "-c", block], tmp_path)
+            assert done.returncode == 0, f"{block}\n{done.stdout}"
