@@ -129,9 +129,8 @@ def commands_of(flow_class: type[FlowSpec]) -> click.Group:
 def invoke(flow_class: type[FlowSpec], arguments: Sequence[str]) -> int:
     """Carry out a command line; returns the exit status."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(
-            stream, io.TextIOWrapper
-        ):  # text of users that its encoding lacks must not end the output
+        if isinstance(stream, io.TextIOWrapper):
+            # A character of a step's that the encoding lacks must not end the output.
             stream.reconfigure(errors="backslashreplace")
     try:
         commands = commands_of(flow_class)
@@ -153,12 +152,24 @@ def invoke(flow_class: type[FlowSpec], arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         click.echo("Interrupted.", err=True)
         return 130
-    except Exception:  # noqa: BLE001 - a defect of ours: all that helps to find it
+    except Exception as error:  # noqa: BLE001 - a defect of ours: all that helps to find it
         import traceback
 
+        if was_interrupted(error):
+            click.echo("Interrupted.", err=True)
+            return 130
         click.echo("Internal error:", err=True)
         click.echo(traceback.format_exc(), err=True)
         return 1
+
+
+def was_interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: Python wraps one that comes while a class is being made."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__
+    return False
 
 
 def tell(error: DaskflowException) -> None:

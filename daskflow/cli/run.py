@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import signal
 import socket
 import sys
 import time
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daskflow import __version__, _current
+from daskflow.cli.entry import was_interrupted
 from daskflow.cli.options import collect, parameter_options
-from daskflow.errors import DaskflowException, DataException, StoreError
+from daskflow.errors import DataException, StoreError
 from daskflow.flow.parameters import ParameterContext, constants_of, parameters_of
 from daskflow.store import records
 from daskflow.store.artifacts import ArtifactWriter
@@ -135,9 +137,9 @@ def execute(invocation: Invocation, options: Options, given: dict[str, Any]) -> 
         _save_parameters(store, invocation.flow_class, graph, values)
         if options.run_id_file:
             _write_run_id(options.run_id_file, store.run)
-    except (DaskflowException, click.ClickException) as error:
+    except BaseException as error:
         LAUNCHERS.close(run)
-        _close_session(store, {"status": "failed", "reason": error.message})
+        _close_session(store, _ended_by(error))
         raise
     invocation.banner()
     return _drive(store, run, graph, cluster, options, began)
@@ -151,8 +153,10 @@ def _drive(
     from daskflow.engine.frontier import Frontier
     from daskflow.engine.run import Driver, Limits
 
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)  # stop in an orderly way, as after Ctrl-C
     console = Console(run.run, display_for())
-    ended = {"status": "failed", "reason": "The driver failed."}
     opened = contextlib.ExitStack()
     try:
         client = opened.enter_context(open_cluster(cluster, options.max_workers))
@@ -162,8 +166,8 @@ def _drive(
         outcome = driver.run()
         ended = {"status": outcome.status, "reason": _reason(outcome)}
         tell_end(console, store, outcome, time.monotonic() - began)
-    except DaskflowException as error:
-        ended["reason"] = str(error)
+    except BaseException as error:
+        ended = _ended_by(error)
         raise
     finally:
         LAUNCHERS.close(run)
@@ -172,6 +176,13 @@ def _drive(
         if cluster != LOCAL:  # a cluster in this process ends with it, which is about to happen
             opened.close()
     return 0 if outcome.status == "successful" else 1
+
+
+def _ended_by(error: BaseException) -> dict[str, str]:
+    """How a driver session ended that could not drive its run to an end."""
+    if was_interrupted(error):
+        return {"status": "interrupted", "reason": "The driver was told to stop."}
+    return {"status": "failed", "reason": getattr(error, "message", None) or f"The driver failed: {error!r}"}
 
 
 def tell_end(console: Console, store: RunStore, outcome: Outcome, seconds: float) -> None:

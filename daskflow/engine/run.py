@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import pickle
 import signal
+import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from daskflow.engine import regions, worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
     from daskflow.engine.console import Console
@@ -21,10 +22,8 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 5.0
 """How long running tasks may go on after another has failed for good, or the run was stopped."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """The run was told to stop by a signal."""
+PATIENCE = 2
+"""How many signals are orders to stop; one more ends the driver where it stands."""
 
 
 @dataclass
@@ -101,17 +100,10 @@ class Driver:
         from distributed import as_completed
 
         self._completed = as_completed(loop=self._client.loop)
-        with _sigterm_interrupts(), self._hearing():
-            try:
-                self._submit(self._frontier.start())
-                self._loop()
-            except KeyboardInterrupt:
-                self._outcome.status = "interrupted"
-                self._console.notice(
-                    "Interrupted: running tasks get a few seconds to end. Once more ends them now."
-                )
-                self._end_what_runs()
-        if self._frontier.finished and not self._stopped:
+        with _signals_call(self._interrupt), self._hearing():
+            self._submit(self._frontier.start())
+            self._loop()
+        if self._frontier.finished:  # perhaps in the grace period
             self._outcome.status = "successful"
         return self._outcome
 
@@ -130,8 +122,9 @@ class Driver:
                 if not self._stopped:
                     self._outcome.failures.append(result)
                 self._stop(GRACE_SECONDS)
-            elif not self._stopped:
-                self._submit(self._frontier.done(result))
+            else:
+                ready = self._frontier.done(result)
+                self._submit([] if self._stopped else ready)
 
     def _submit(self, region: Sequence[Planned]) -> None:
         """Hand over what is ready: the region as one graph, or under a limit no more tasks than that at once."""
@@ -172,15 +165,14 @@ class Driver:
             self._stopped = True
             self._client.run(worker.stop_run, self._context, grace)
 
-    def _end_what_runs(self) -> None:
-        """After an interrupt: wait for what runs; a second interrupt ends it at once."""
-        self._stop(GRACE_SECONDS)
-        try:
-            self._loop()
-        except KeyboardInterrupt:
+    def _interrupt(self) -> None:
+        """Stop the run; if it is being stopped already, end what runs at once."""
+        if self._stopped:
             self._client.run(worker.stop_run, self._context, 0.0)
-            with contextlib.suppress(KeyboardInterrupt):
-                self._loop()
+            return
+        self._outcome.status = "interrupted"
+        self._console.notice("Interrupted: running tasks get a few seconds to end. Once more ends them now.")
+        self._stop(GRACE_SECONDS)
 
     @contextlib.contextmanager
     def _hearing(self) -> Iterator[None]:
@@ -215,14 +207,27 @@ def _result(future: Any, name: TaskName, attempt: int) -> TaskResult:
 
 
 @contextlib.contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM stops a run as Ctrl-C does."""
+def _signals_call(interrupt: Callable[[], None]) -> Iterator[None]:
+    """Let Ctrl-C, SIGTERM and the end of the terminal call ``interrupt``; the third time they end this process.
 
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise Interrupted
+    On a thread: an exception from a signal could break into any statement of the loop, or of Dask, and a lock that the
+    main thread holds can't be had by a handler that runs on top of it.
+    """
+    times = 0
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        nonlocal times
+        times += 1
+        if times > PATIENCE:
+            raise KeyboardInterrupt
+        threading.Thread(target=interrupt, name="daskflow-interrupt", daemon=True).start()
+
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as below nohup
+            before[number] = signal.signal(number, handle)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,27 +1,35 @@
 """The items of a foreach: evaluated once, stored so that each task loads only its own.
 
-Few and small items that JSON holds exactly stand in the split's record. Others go into a pack: the encoded items one
-after the other, then the offset of each as an unsigned 64-bit integer, one more for the end, and their number.
+Few and small items that JSON holds exactly stand in the split's record. Others go into a pack: the items one after the
+other, then the offset of each as an unsigned 64-bit integer, one more for the end, and their number.
+
+An item in a pack is its JSON text if JSON holds it exactly. Any other starts with a zero byte; the length of a header
+follows, the header (how it is encoded, as JSON), and what its serializer made of it.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import math
 import struct
 from array import array
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from daskflow.errors import DataMissing
+from daskflow.errors import DataException, DataMissing, StoreError, UnpicklableArtifactException
 from daskflow.store.serializers import decode, encode
+from daskflow.store.serializers.json_value import MAX_INT_BITS, canonical, is_exact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from daskflow.store.storage import Storage
 
 INLINE_BYTES = 4096
-_LENGTH = struct.Struct("<I")
+JSON_LIMIT = 16_384
+_AT_ONCE = 10_000
+_HEADER = struct.Struct("<cI")
+_OTHER = b"\0"
 _COUNT = struct.Struct("<Q")
 
 
@@ -38,14 +46,18 @@ def save_items(items: list[Any], create: Callable[[str], BinaryIO]) -> dict[str,
     Returns
     -------
     What goes into the record: ``size``, and ``items`` if they are inline.
+
+    Raises
+    ------
+    UnpicklableArtifactException
+        If an item can't be stored; its index is named.
     """
-    inline = _inline(items)
-    if inline is not None:
-        return {"size": len(items), "items": inline}
+    if _fit_inline(items):
+        return {"size": len(items), "items": items}
     file = create("pack")
     offsets = array("Q", [0])
-    for item in items:
-        offsets.append(offsets[-1] + _write_item(item, file))
+    for first in range(0, len(items), _AT_ONCE):
+        _write(items[first : first + _AT_ONCE], file, offsets)
     file.write(offsets.tobytes())
     file.write(_COUNT.pack(len(items)))
     return {"size": len(items)}
@@ -54,50 +66,119 @@ def save_items(items: list[Any], create: Callable[[str], BinaryIO]) -> dict[str,
 def load_item(stored: dict[str, Any], index: int, storage: Storage) -> Any:
     """The item at ``index`` of what :func:`save_items` returned, with ``path`` added if a file was made.
 
-    Raises :class:`DataMissing` if the pack is gone or truncated.
+    Raises ``IndexError`` if there is no such item, :class:`DataMissing` if the pack is gone or damaged,
+    :class:`DataException` if what the item needs to be loaded is not to be had here.
     """
+    size = stored["size"]
+    if not 0 <= index < size:
+        raise IndexError(f"The foreach has {size} items; there is none at {index}.")
     if "items" in stored:
-        return stored["items"][index]
+        return decode("json", {}, stored["items"][index], _no_file)
     place = storage.locate(stored["path"])
     try:
         with storage.open(stored["path"]) as file:
-            size = stored["size"]
-            file.seek(-_COUNT.size - 8 * (size + 1 - index), io.SEEK_END)
-            start, end = struct.unpack("<QQ", file.read(16))
-            file.seek(start)
-            return _read_item(file.read(end - start))
+            return _decoded(_read(file, index, size))
     except FileNotFoundError:
         raise DataMissing(f"The items of the foreach, {place}, are missing.") from None
-    except (OSError, struct.error) as error:
-        raise DataMissing(f"The items of the foreach, {place}, are damaged: {error}.") from error
+    except (DataException, StoreError, MemoryError):
+        raise
+    except DataMissing as error:
+        raise DataMissing(f"The items of the foreach, {place}, are damaged: {error.message}") from error
+    except Exception as error:  # a damaged pickle may raise anything
+        raise DataMissing(f"Item {index} of the foreach, in {place}, can't be read: {error!r}.") from error
 
 
-def _inline(items: list[Any]) -> list[Any] | None:
-    """The items themselves if each is a JSON scalar of an exact type and all are small; else None."""
-    if len(items) > INLINE_BYTES or not all(type(i) in (int, str, bool, type(None)) for i in items):
-        return None
-    try:
-        text = json.dumps(items).encode()
-        json.dumps(items, ensure_ascii=False).encode()  # a lone surrogate can't be stored as text
-    except (UnicodeEncodeError, ValueError):  # ValueError: an int of more digits than Python prints
-        return None
-    return items if len(text) <= INLINE_BYTES else None
+def _fit_inline(items: list[Any]) -> bool:
+    if len(items) > INLINE_BYTES // 2:  # a digit and a comma are the least
+        return False
+    room = INLINE_BYTES
+    for item in items:
+        text = _json_text(item)
+        room -= 1 + len(text) if text is not None else INLINE_BYTES + 1
+        if room < 0:
+            return False
+    return True
 
 
-def _write_item(item: Any, file: BinaryIO) -> int:
+def _write(items: Iterable[Any], file: BinaryIO, offsets: array[int]) -> None:
+    written: list[bytes] = []
+    end = offsets[-1]
+    for item in items:
+        text = _json_text(item)
+        if text is None:
+            file.write(b"".join(written))
+            written.clear()
+            end += _write_other(item, file, len(offsets) - 1)
+        else:
+            written.append(text)
+            end += len(text)
+        offsets.append(end)
+    file.write(b"".join(written))
+
+
+def _json_text(item: Any) -> bytes | None:
+    """The item as JSON if that gives it back exactly; None if not."""
+    kind = type(item)
+    if kind is int:
+        return b"%d" % item if item.bit_length() <= MAX_INT_BITS else None
+    if kind is str:
+        if len(item) > JSON_LIMIT:
+            return None
+        if item.isascii():
+            return _escaped(item).encode()
+        try:
+            return json.dumps(item, ensure_ascii=False).encode()
+        except UnicodeEncodeError:  # half a surrogate pair
+            return None
+    if kind is float:
+        return repr(item).encode() if math.isfinite(item) else None
+    if item is None or kind is bool:
+        return _CONSTANTS[item]
+    if kind in (list, dict) and is_exact(item, JSON_LIMIT):
+        return canonical(item)
+    return None
+
+
+_CONSTANTS = {None: b"null", True: b"true", False: b"false"}
+_escaped = json.encoder.encode_basestring_ascii
+
+
+def _write_other(item: Any, file: BinaryIO, index: int) -> int:
     body = io.BytesIO()
-    encoded = encode(item, lambda _suffix: body, inline_limit=0)
-    header = json.dumps(
-        {"encoding": encoded.encoding, "info": encoded.info, "inline": encoded.inline}
-    ).encode()
-    file.write(_LENGTH.pack(len(header)))
-    file.write(header)
-    file.write(body.getbuffer())
-    return _LENGTH.size + len(header) + body.getbuffer().nbytes
+    try:
+        encoded = encode(item, lambda _suffix: body, inline_limit=0)
+    except UnpicklableArtifactException as error:
+        raise UnpicklableArtifactException(f"item {index}: {error.message}") from error
+    header = {"encoding": encoded.encoding, "info": encoded.info, "inline": encoded.inline}
+    raw = json.dumps(header).encode()
+    with body.getbuffer() as content:
+        file.write(_HEADER.pack(_OTHER, len(raw)))
+        file.write(raw)
+        file.write(content)
+        return _HEADER.size + len(raw) + content.nbytes
 
 
-def _read_item(data: bytes) -> Any:
-    (length,) = _LENGTH.unpack_from(data)
-    header = json.loads(data[_LENGTH.size : _LENGTH.size + length])
-    body = memoryview(data)[_LENGTH.size + length :]
+def _read(file: BinaryIO, index: int, size: int) -> bytes:
+    """The bytes of one item."""
+    table = file.seek(0, io.SEEK_END) - _COUNT.size - 8 * (size + 1)
+    if table < 0:
+        raise DataMissing("the file is too short.")
+    file.seek(table + 8 * index)
+    start, end = struct.unpack("<QQ", file.read(16))
+    if not start < end <= table:
+        raise DataMissing(f"item {index} is said to be at {start:,} to {end:,}.")
+    file.seek(start)
+    return file.read(end - start)
+
+
+def _decoded(data: bytes) -> Any:
+    if data[:1] != _OTHER:
+        return json.loads(data)
+    _, length = _HEADER.unpack_from(data)
+    body = memoryview(data)[_HEADER.size + length :]
+    header = json.loads(data[_HEADER.size : _HEADER.size + length])
     return decode(header["encoding"], header["info"], header["inline"], lambda: io.BytesIO(body))
+
+
+def _no_file() -> BinaryIO:
+    raise AssertionError("an inline item has no file")

@@ -116,7 +116,7 @@ class RunStore:
         return [
             name
             for name in self.storage.names(self.layout.root)
-            if not name.endswith(".json") and (name not in NOT_STEPS or self._has_tasks(name))
+            if name.isidentifier() and (name not in NOT_STEPS or self._has_tasks(name))
         ]
 
     def _has_tasks(self, folder: str) -> bool:

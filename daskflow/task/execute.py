@@ -50,13 +50,17 @@ class Sink(Protocol):
         ...
 
 
+_Key = tuple[str, str, str, int]
+"""A driver session of a run, in a store."""
+
+
 class Launchers:
     """The launchers of this process, one a run, and what was said about them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._by_run: dict[tuple[str, str, str], Launcher] = {}
-        self._stopped: set[tuple[str, str, str]] = set()
+        self._by_run: dict[_Key, Launcher] = {}
+        self._stopped: set[_Key] = set()
         self._described: set[int] = set()
 
     def start(self, run: RunContext) -> Launcher:
@@ -105,7 +109,7 @@ class Launchers:
         """End the launcher of a run."""
         with self._lock:
             launcher = self._by_run.pop(_key(run), None)
-            self._stopped.discard(_key(run))
+            self._stopped.add(_key(run))  # else a task that loses its launcher now would get a new one
         if launcher is not None:
             launcher.close()
 
@@ -129,8 +133,8 @@ class Launchers:
 LAUNCHERS = Launchers()
 
 
-def _key(run: RunContext) -> tuple[str, str, str]:
-    return (run.store, run.flow, run.run)
+def _key(run: RunContext) -> _Key:
+    return (run.store, run.flow, run.run, run.session)
 
 
 def _on_a_lasting_thread(start: Any) -> None:

@@ -84,10 +84,10 @@ def serve_in_fork(
     control: socket.socket, flow_class: type[FlowSpec], code: Code, environment: Mapping[str, str]
 ) -> NoReturn:
     """In a fork of the driver, which has loaded the flow already: become its fork server."""
+    os.setsid()  # Ctrl-C is the driver's to handle
     from daskflow.task import attempt, child  # noqa: F401 - loaded here once, not in every child
     from daskflow.task.code import use_snapshot
 
-    os.setsid()  # Ctrl-C is the driver's to handle
     wire.adopt_orphans()
     _silence(0, 1)
     os.environ.clear()
@@ -195,7 +195,10 @@ class Server:
                 self._end_orphans()
 
     def _new_task(self) -> None:
-        message, descriptors, _, _ = socket.recv_fds(self._control, 64, 4)
+        try:
+            message, descriptors, _, _ = socket.recv_fds(self._control, 64, 4)
+        except ConnectionResetError:  # the worker has gone before it read that we are ready
+            self._leave()
         if not message:
             self._leave()
         connection, out, err, status = descriptors

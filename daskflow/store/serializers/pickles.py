@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import cloudpickle
 import xxhash
 
-from daskflow.errors import DataException, DataMissing, UnpicklableArtifactException
+from daskflow.errors import DataException, DataMissing, StoreError, UnpicklableArtifactException
 from daskflow.store.serializers.base import (
     Create,
     Encoded,
@@ -178,7 +178,7 @@ def _set_aside(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuf
 def _dump(pickler: FlowPickler, value: Any) -> None:
     try:
         pickler.dump(value)
-    except (MemoryError, UnpicklableArtifactException):
+    except (MemoryError, StoreError, UnpicklableArtifactException):
         raise
     except Exception as error:
         if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):

@@ -1,0 +1,160 @@
+"""A running scheduler serves as well: its workers run the tasks, and it stays when the run is over."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = str(Path(__file__).parents[2])
+
+FLOW = """
+import os
+from daskflow import FlowSpec, step
+import helper
+
+
+class F(FlowSpec):
+    @step
+    def start(self):
+        self.items = list(range(6))
+        self.here = (os.getcwd(), __name__, helper.NAME)
+        print("printed on a worker")
+        self.next(self.work, foreach="items")
+
+    @step
+    def work(self):
+        import fcntl, pathlib, time
+        with open("count", "a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            running = int(file.read() or 0) + 1
+            file.truncate(0)
+            file.write(str(running))
+        time.sleep(0.05)
+        self.running = running
+        with open("count", "a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            left = int(file.read()) - 1
+            file.truncate(0)
+            file.write(str(left))
+        if FAIL and self.input == 3:
+            raise ValueError("no three")
+        self.next(self.join)
+
+    @step
+    def join(self, inputs):
+        self.most = max(i.running for i in inputs)
+        self.next(self.end)
+
+    @step
+    def end(self):
+        print("at most", self.most, "at once")
+
+
+FAIL = False
+
+if __name__ == "__main__":
+    F()
+"""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A scheduler and two workers, each a process of its own."""
+    folder = tmp_path_factory.mktemp("cluster")
+    environment = os.environ | {"PYTHONPATH": ROOT}
+    dask = [sys.executable, "-m", "dask"]
+    listen = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(folder / "s.json")]
+    options = {"cwd": folder, "env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    started = [subprocess.Popen([*dask, "scheduler", *listen], **options)]
+    try:
+        wait_until((folder / "s.json").exists)
+        found = re.search(r"tcp://[\d.:]+", (folder / "s.json").read_text())
+        assert found is not None
+        worker = ["worker", found[0], "--nthreads", "2", "--no-nanny", "--no-dashboard"]
+        started += [subprocess.Popen([*dask, *worker], **options) for _ in range(2)]
+        yield found[0]
+    finally:
+        for process in reversed(started):
+            process.terminate()
+        for process in started:
+            process.wait(30)
+
+
+def wait_until(true) -> None:
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def run(folder: Path, address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "flow.py", "--datastore", "store", "run", "--cluster", address, *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": ROOT, "DASKFLOW_USER": "ada"},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "flow.py").write_text(FLOW)
+    (tmp_path / "helper.py").write_text("NAME = 'a module beside the flow'")
+    return tmp_path
+
+
+def test_a_flow_runs_on_the_workers_of_a_running_scheduler(address: str, folder: Path):
+    done = run(folder, address)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "printed on a worker" in done.stdout
+    from daskflow import Task
+
+    here = Task("F/1/start/0", store=str(folder / "store")).data.here
+    assert here == (str(folder), "__main__", "a module beside the flow")
+
+
+def test_no_more_tasks_run_at_once_than_were_allowed(address: str, folder: Path):
+    done = run(folder, address, "--max-workers", "1")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "at most 1 at once" in done.stdout
+
+
+def test_a_failure_on_a_worker_fails_the_run_and_the_cluster_serves_the_next(address: str, folder: Path):
+    (folder / "flow.py").write_text(FLOW.replace("FAIL = False", "FAIL = True"))
+    failed = run(folder, address)
+    (folder / "count").unlink()
+    (folder / "flow.py").write_text(FLOW)
+
+    done = run(folder, address)
+
+    assert failed.returncode == 1
+    assert "ValueError: no three" in failed.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_address_where_nobody_answers_is_an_error_in_time(folder: Path):
+    began = time.monotonic()
+
+    done = run(folder, "tcp://127.0.0.1:1")
+
+    assert done.returncode == 1
+    assert "No scheduler answers there within 10 seconds" in done.stderr
+    assert time.monotonic() - began < 60
+    assert "Traceback" not in done.stderr
