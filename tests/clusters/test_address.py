@@ -86,10 +86,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         started += [subprocess.Popen([*dask, *worker], **options) for _ in range(2)]
         yield found[0]
     finally:
-        for process in reversed(started):
+        for process in reversed(started):  # the workers first: one whose scheduler is gone waits for it
             process.terminate()
-        for process in started:
-            process.wait(30)
+            process.wait(60)
 
 
 def wait_until(true) -> None:
