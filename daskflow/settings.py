@@ -221,6 +221,11 @@ def load(env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Setti
     )
 
 
+def refuses_colour(env: Mapping[str, str] | None = None) -> bool:
+    """Whether ``NO_COLOR`` asks all programs for output without colours."""
+    return bool((os.environ if env is None else env).get("NO_COLOR"))
+
+
 def account_name() -> str | None:
     """The name of the account this process belongs to, if the system knows one."""
     try:

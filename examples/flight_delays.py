@@ -217,7 +217,7 @@ class FlightDelays(FlowSpec):
         """One row an airline: how late it is, how well that can be foreseen, and from what."""
         delays_of_all = self.by_airline[["carrier", "airline", "flights", "late_pct", "mean_delay"]]
         self.summary = delays_of_all.merge(self.ranking, on="carrier", how="right")
-        print(self.summary.round(2).to_string(index=False))
+        print(self.summary.iloc[:, :7].round(2).to_string(index=False))
 
 
 if __name__ == "__main__":

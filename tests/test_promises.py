@@ -34,7 +34,9 @@ MECHANISMS = {
 
 def run_tests(where: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     # An interpreter that starts without us (a fork server, a fresh one) imports `sitecustomize` first.
-    (folder / "sitecustomize.py").write_text("import os\nif 'WITHOUT' in os.environ:\n    import tests.without\n")
+    (folder / "sitecustomize.py").write_text(
+        "import os\nif 'WITHOUT' in os.environ:\n    import tests.without\n"
+    )
     path = os.pathsep.join([str(folder), str(ROOT)])
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", where],
@@ -56,7 +58,9 @@ def test_without_its_mechanism_a_promise_is_seen_to_break(mechanism: str, tmp_pa
 
     done = run_tests(MECHANISMS[mechanism], tmp_path, WITHOUT=name)
 
-    assert done.returncode == 1, f"nothing went red without {name}:\n{done.stdout[-3000:]}\n{done.stderr[-2000:]}"
+    assert done.returncode == 1, (
+        f"nothing went red without {name}:\n{done.stdout[-3000:]}\n{done.stderr[-2000:]}"
+    )
     assert " failed" in done.stdout
 
 

@@ -187,7 +187,8 @@ def tell(error: DaskflowException) -> None:
 
 
 def _bold(text: str) -> str:
-    return click.style(text, fg="red", bold=True) if sys.stderr.isatty() else text
+    plain = settings.refuses_colour() or not sys.stderr.isatty()
+    return text if plain else click.style(text, fg="red", bold=True)
 
 
 def _program() -> str:

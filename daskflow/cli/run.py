@@ -19,6 +19,7 @@ from daskflow.cli.entry import was_interrupted
 from daskflow.cli.options import collect, parameter_options
 from daskflow.errors import DataException, StoreError
 from daskflow.flow.parameters import ParameterContext, constants_of, parameters_of
+from daskflow.pathspec import TaskName
 from daskflow.store import records
 from daskflow.store.artifacts import ArtifactWriter
 from daskflow.store.layout import PARAMETERS, new_execution
@@ -190,6 +191,8 @@ def tell_end(console: Console, store: RunStore, outcome: Outcome, seconds: float
     name = f"{store.flow}/{store.run}"
     if outcome.status == "successful":
         console.say(f"Done! {name}: {outcome.done} tasks in {seconds:.1f} s.")
+        for table, path in _tables(store):
+            console.say(f"  {table}: pandas.read_parquet({path!r})")
         return
     if outcome.reason:
         console.say(outcome.reason)
@@ -200,6 +203,19 @@ def tell_end(console: Console, store: RunStore, outcome: Outcome, seconds: float
         )
         console.say(f"  Its log: python {os.path.basename(sys.argv[0])} logs {store.run}/{result.name}")
     console.say(f"{name} {outcome.status} after {seconds:.1f} s; {outcome.done} tasks are committed.")
+
+
+def _tables(store: RunStore) -> list[tuple[str, str]]:
+    """Name and place of each table that the last step set."""
+    last = TaskName(store.record()["end_step"], "0")
+    record = store.task(last)
+    assert record is not None
+    own = f"{store.layout.task(last)}/"
+    return [
+        (name, store.storage.locate(ref.path))
+        for name, ref in record.artifacts.items()
+        if ref.encoding == "parquet" and ref.path is not None and ref.path.startswith(own)
+    ]
 
 
 def _reason(outcome: Outcome) -> str:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from daskflow._current import current
 from daskflow.client.artifacts import DataArtifact
 from daskflow.client.base import Stored, listed, not_found
 from daskflow.errors import ExceptionWrapper
@@ -106,7 +107,10 @@ class Task(Stored[DataArtifact]):
         flow, run, step, task = self.path_components
         self._store = RunStore(self._storage, flow, run)
         self._name = TaskName(step, task)
-        if task not in self._store.tasks(step):
+        is_running = (
+            current.get("pathspec") == self.pathspec
+        )  # this very task, of which nothing is stored yet
+        if not is_running and task not in self._store.tasks(step):
             self._store.record()
             raise not_found("Task", self.pathspec, self._storage, self._store.tasks(step))
         committed = self._store.task(self._name)

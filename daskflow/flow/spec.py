@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 from daskflow.errors import BadStepDecoratorException, MergeArtifactsException
 from daskflow.flow import transition
@@ -56,8 +56,13 @@ class FlowSpec:
     __daskflow_task__: TaskView | None
     __daskflow_next__: transition.Request | None
 
+    def __new__(cls, *_arguments: Any, **_options: Any) -> Self:
+        """Not left to ``__init__``: a subclass may set attributes before it calls that."""
+        flow = super().__new__(cls)
+        _bind(flow, None)
+        return flow
+
     def __init__(self, use_cli: bool = True) -> None:
-        _bind(self, None)
         if use_cli:
             on_instance(type(self))
 

@@ -1,7 +1,8 @@
 """The items of a foreach: evaluated once, stored so that each task loads only its own.
 
 Few and small items that JSON holds exactly stand in the split's record. Others go into a pack: the items one after the
-other, then the offset of each as an unsigned 64-bit integer, one more for the end, and their number.
+other, then the offset of each as an unsigned 64-bit integer, one more for the end, their number, and a mark that says
+that the file is whole.
 
 An item in a pack is its JSON text if JSON holds it exactly. Any other starts with a zero byte; the length of a header
 follows, the header (how it is encoded, as JSON), and what its serializer made of it.
@@ -30,7 +31,8 @@ JSON_LIMIT = 16_384
 _AT_ONCE = 10_000
 _HEADER = struct.Struct("<cI")
 _OTHER = b"\0"
-_COUNT = struct.Struct("<Q")
+_FOOTER = struct.Struct("<Q8s")
+_WHOLE = b"dfitems\n"
 
 
 def save_items(items: list[Any], create: Callable[[str], BinaryIO]) -> dict[str, Any]:
@@ -59,7 +61,7 @@ def save_items(items: list[Any], create: Callable[[str], BinaryIO]) -> dict[str,
     for first in range(0, len(items), _AT_ONCE):
         _write(items[first : first + _AT_ONCE], file, offsets)
     file.write(offsets.tobytes())
-    file.write(_COUNT.pack(len(items)))
+    file.write(_FOOTER.pack(len(items), _WHOLE))
     return {"size": len(items)}
 
 
@@ -160,9 +162,12 @@ def _write_other(item: Any, file: BinaryIO, index: int) -> int:
 
 def _read(file: BinaryIO, index: int, size: int) -> bytes:
     """The bytes of one item."""
-    table = file.seek(0, io.SEEK_END) - _COUNT.size - 8 * (size + 1)
+    table = file.seek(0, io.SEEK_END) - _FOOTER.size - 8 * (size + 1)
     if table < 0:
         raise DataMissing("the file is too short.")
+    file.seek(-_FOOTER.size, io.SEEK_END)
+    if _FOOTER.unpack(file.read(_FOOTER.size)) != (size, _WHOLE):
+        raise DataMissing("its end is not that of a whole file.")
     file.seek(table + 8 * index)
     start, end = struct.unpack("<QQ", file.read(16))
     if not start < end <= table:

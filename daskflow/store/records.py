@@ -205,7 +205,7 @@ class TaskRecord:
         if known["status"] not in ("ok", "failed"):
             raise ValueError(f"'status' is {known['status']!r}, neither 'ok' nor 'failed'")
         for key in ("started", "finished"):
-            moment(known[key])
+            _check_time(key, known[key])
         _check_parts(known)
         return cls(
             **known,
@@ -255,6 +255,13 @@ def _each(data: dict[str, Any], key: str, made_of: Callable[[dict[str, Any]], An
     return found
 
 
+def _check_time(key: str, text: str) -> None:
+    try:
+        moment(text)
+    except ValueError:
+        raise ValueError(f"'{key}' is {_short(text)}, not a time") from None
+
+
 def _check_parts(known: dict[str, Any]) -> None:
     """What the lists and objects of a task's record must hold."""
     for parent in known.get("parents", ()):
@@ -265,7 +272,7 @@ def _check_parts(known: dict[str, Any]) -> None:
             _field(frame, key, kind)
     for key in ("type", "exception", "stacktrace") if "error" in known else ():
         _field(known["error"], key, str)
-    for target in _field(known.get("transition", {}), "targets", list, []):
+    for target in _field(known["transition"], "targets", list) if "transition" in known else ():
         _field({"targets": target}, "targets", str)
     if "foreach" in known:
         size = _field(known["foreach"], "size", int)

@@ -7,6 +7,8 @@ import os
 import sys
 import traceback
 from dataclasses import dataclass, replace
+from functools import cached_property
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from daskflow._current import tell
@@ -176,7 +178,7 @@ def save_artifacts(
     refs = dict(view.refs)
     refused: dict[str, Exception] = {}
     for name, value in list(vars(flow).items()):
-        if name.startswith("__") or _belongs_to_the_flow(value) or view.unchanged(name, value):
+        if name.startswith("__") or _belongs_to_the_flow(flow, name, value) or view.unchanged(name, value):
             continue
         refs.pop(name, None)
         try:
@@ -186,9 +188,11 @@ def save_artifacts(
     return refs, _refusal(refused)
 
 
-def _belongs_to_the_flow(value: Any) -> bool:
-    """Parameters and bound methods of the flow are part of the flow, which every task has; they are no artifacts."""
-    return isinstance(value, Parameter) or isinstance(getattr(value, "__self__", None), FlowSpec)
+def _belongs_to_the_flow(flow: FlowSpec, name: str, value: Any) -> bool:
+    """Whether every task has it with the flow's class: a parameter, a bound method, the value of a cached property."""
+    if isinstance(value, MethodType):
+        return isinstance(value.__self__, FlowSpec)
+    return isinstance(value, Parameter) or isinstance(getattr(type(flow), name, None), cached_property)
 
 
 def _refusal(refused: dict[str, Exception]) -> DataException | None:

@@ -65,7 +65,9 @@ class Past:
     def task(self, store: RunStore, name: str, *, artifacts: dict | None = None, **fields: object) -> None:
         task = TaskName.of(name)
         attempt = fields.pop("attempt", 0)
-        execution = f"{attempt}.{task.step}{task.task_id}".replace("-", "_").replace(".", "_").replace("_", ".", 1)
+        execution = (
+            f"{attempt}.{task.step}{task.task_id}".replace("-", "_").replace(".", "_").replace("_", ".", 1)
+        )
         writer = ArtifactWriter(store, task, execution)
         refs = {key: writer.save(key, value) for key, value in (artifacts or {}).items()}
         record = TaskRecord(
@@ -164,7 +166,8 @@ def test_nothing_but_the_ask_for_its_value_loads_a_pickle(finished: RunStore):
     facts = [(a.id, a.type, a.size, a.encoding, a.sha, a.path, a.why) for a in task]
 
     assert [fact[3] for fact in facts if fact[0] == "bomb"] == ["pickle"]
-    assert list(Run("F/1")) and [t.finished_at for s in Run("F/1") for t in s]
+    assert list(Run("F/1"))
+    assert [t.finished_at for s in Run("F/1") for t in s]
     assert task.data.xs == [1, 2]
     with pytest.raises(pytest.fail.Exception, match="a pickle was loaded"):
         task.data.bomb
@@ -178,7 +181,9 @@ def test_a_table_is_opened_by_its_path_where_daskflow_is_not(finished: RunStore)
         "assert 'daskflow' not in sys.modules"
     )
 
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
 
     assert done.returncode == 0, done.stderr
     assert artifact.rows == 2
@@ -248,7 +253,9 @@ def test_a_damaged_record_is_named_and_the_rest_goes_on(past: Past, finished: Ru
         (Task, "F/1/work", InvalidPathspec, "flow/run/step/task"),
     ],
 )
-def test_what_is_not_there_is_told_with_what_is(finished: RunStore, kind, pathspec: str, error: type, words: str):
+def test_what_is_not_there_is_told_with_what_is(
+    finished: RunStore, kind, pathspec: str, error: type, words: str
+):
     with pytest.raises(error, match=words):
         kind(pathspec)
 
@@ -262,5 +269,11 @@ def test_a_missing_child_is_a_key_error_and_a_missing_value_an_attribute_error(f
 
 
 def test_stored_objects_can_be_pickled(finished: RunStore):
-    for thing in (Flow("F"), Run("F/1"), Step("F/1/work"), Task("F/1/work/0"), DataArtifact("F/1/work/0/score")):
+    for thing in (
+        Flow("F"),
+        Run("F/1"),
+        Step("F/1/work"),
+        Task("F/1/work/0"),
+        DataArtifact("F/1/work/0/score"),
+    ):
         assert pickle.loads(pickle.dumps(thing)) == thing

@@ -42,7 +42,9 @@ def wait_for_port(client) -> int:
     """The port for tasks: it opens beside the first of them."""
     end = threading.Event()
     for _ in range(500):
-        tls = [each for each in client.cluster.scheduler.listeners if getattr(each, "prefix", "").startswith("t")]
+        tls = [
+            each for each in client.cluster.scheduler.listeners if getattr(each, "prefix", "").startswith("t")
+        ]
         if tls:
             return tls[0].bound_address[1]
         end.wait(0.01)
@@ -104,7 +106,9 @@ with local_cluster(1) as client:
         print(page, answer.status, "bokeh" in body.lower(), len(body) > 1000)
 print(health, before, link.startswith("http://127.0.0.1:"))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False
+    )
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [

@@ -56,6 +56,10 @@ ARTIFACTS = """
         def computed(self):
             return self.n * 2
 
+        @functools.cached_property
+        def cached(self):
+            return object, self.n * 3
+
         @property
         def failing(self):
             return self.never_set_by_anyone
@@ -90,7 +94,7 @@ ARTIFACTS = """
             self.kind = Model
             self.same = self.other = {"shared": []}
             self.bound = self.method
-            self.called = self.bound()
+            self.called = self.bound() + self.cached[1]
             self.parameter = type(self).p
             self.pandas = pd.DataFrame({"a": [1, 2], "b": ["x", None]}, index=pd.Index([3, 4], name="i"))
             self.series = pd.Series([1.5, 2.5], name="s")
@@ -163,7 +167,7 @@ def test_functions_classes_and_objects_of_the_flow_file_are_artifacts(artifacts)
 
 
 def test_properties_bound_methods_and_parameters_are_none(artifacts):
-    assert artifacts.value("start", "called") == 12
+    assert artifacts.value("start", "called") == 12 + 15
     assert artifacts.value("second", "has") == {
         "nothing": True,
         "parameter": False,
@@ -175,6 +179,7 @@ def test_properties_bound_methods_and_parameters_are_none(artifacts):
         "bound",
         "parameter",
         "computed",
+        "cached",
         "Nested",
         "CONSTANT",
         "name",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
+import threading
 
 import pytest
 
@@ -285,3 +287,91 @@ def test_a_reader_that_stops_reading_stops_nothing(workspace):
     result = place.result(process, "Chatty", err=err)
     assert result.status() == "successful"
     assert process.returncode == 0
+
+
+class Terminal:
+    """A terminal, and all that was written to it if somebody reads."""
+
+    def __init__(self, *, read: bool):
+        self.ours, self.theirs = pty.openpty()
+        self.text = ""
+        self._reader = threading.Thread(target=self._read)
+        if read:
+            self._reader.start()
+
+    def _read(self):
+        data = b""
+        while True:
+            try:
+                part = os.read(self.ours, 1 << 16)
+            except OSError:  # nobody has the other side open any more
+                break
+            data += part
+        self.text = data.decode()
+
+    def close(self):
+        os.close(self.theirs)
+        if self._reader.ident is not None:
+            self._reader.join()
+        os.close(self.ours)
+
+
+@pytest.fixture
+def terminal():
+    opened = []
+
+    def make(*, read=True):
+        opened.append(Terminal(read=read))
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        if one.theirs >= 0:
+            os.close(one.theirs)
+            os.close(one.ours)
+
+
+def on_terminal(place, terminal, *command, env=None):
+    """Run a command whose output is the terminal."""
+    with place.start("flow.py", *command, stdout=terminal.theirs, stderr=terminal.theirs, env=env) as process:
+        process.wait(timeout=60)
+    terminal.close()
+    terminal.theirs = -1
+    return process
+
+
+def test_on_a_terminal_each_step_has_a_line(workspace, terminal):
+    place, shown = workspace(), terminal()
+    place.write(HELLO)
+
+    process = on_terminal(place, shown, "run", env={"TERM": "xterm"})
+
+    assert process.returncode == 0
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.text)
+    assert "[1/start/0 (pid " in plain
+    assert "hello *starred* world" in plain
+    for name in ("start", "left", "right", "join", "end"):
+        assert re.search(rf"✓ +{name} +1 done", plain), plain[-1000:]
+    assert "\x1b[" in shown.text
+
+
+def test_a_terminal_that_stops_reading_stops_nothing(workspace, terminal):
+    place, shown = workspace(), terminal(read=False)
+    place.write(CHATTY)
+
+    process = on_terminal(place, shown, "run", env={"TERM": "xterm"})
+
+    assert process.returncode == 0
+    assert place.result(process, "Chatty").status() == "successful"
+
+
+@pytest.mark.parametrize(("env", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_errors_are_coloured_on_a_terminal_unless_it_is_not_wanted(workspace, terminal, env, coloured):
+    place, shown = workspace(), terminal()
+    place.write(INVALID.format(last="pass"))
+
+    process = on_terminal(place, shown, "check", env={"TERM": "xterm"} | env)
+
+    assert process.returncode == 1
+    assert "Validity checker found an issue" in shown.text
+    assert ("\x1b[" in shown.text) is coloured

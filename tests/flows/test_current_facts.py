@@ -66,6 +66,8 @@ CURRENT = """
             self.environment = {n: os.environ.get(n) for n in ("DASKFLOW_RUN_ID", "PYTHONUNBUFFERED")}
             self.stdin = sys.stdin.read()
             self.main_thread = threading.current_thread() is threading.main_thread()
+            self.my_run, self.my_task = current.run, current.task
+            self.so_far = current.run["_parameters"].task["a"].data
             self.items = [1, 2, 3]
             self.next(self.work, foreach="items")
 
@@ -116,6 +118,12 @@ def test_current_names_the_task_and_who_runs_it(current):
     assert current.value("join", "tasks") == [(str(i), f"Current/1/work/{i}") for i in range(3)]
     assert current.value("join", "join_path") == "Current/1/join/0"
     assert current.value("start", "graph_is_info") is True
+
+
+def test_current_gives_the_run_and_the_task_as_the_client_has_them(current):
+    assert repr(current.value("start", "my_run")) == "Run('Current/1')"
+    assert current.value("start", "my_task").pathspec == "Current/1/start/0"
+    assert current.value("start", "so_far") == 1
 
 
 def test_outside_of_a_task_current_says_so(current):

@@ -22,6 +22,10 @@ LOOKED_AT = """
     class LookedAt(FlowSpec):
         p = Parameter("p", default=1)
 
+        def __init__(self, use_cli=True):
+            self.set_early = "by __init__"
+            super().__init__(use_cli)
+
         @step
         def start(self):
             self.next(self.middle)
@@ -43,7 +47,7 @@ LOOKED_AT = """
         print(json.dumps({
             "steps": [step.name for step in flow], "name": flow.name, "graph": sorted(s.name for s in flow._graph),
             "other": [step.name for step in Other(use_cli=False)], "p": said, "missing": hasattr(flow, "nothing"),
-            "index": [flow.index, flow.input, flow.foreach_stack()],
+            "early": flow.set_early, "index": [flow.index, flow.input, flow.foreach_stack()],
         }))
 """
 
@@ -62,6 +66,7 @@ def test_a_flow_can_be_looked_at_without_running_it(workspace):
         "other": ["start", "end"],
         "p": "Parameter 'p' has a value only while a task runs.",
         "missing": False,
+        "early": "by __init__",
         "index": [None, None, []],
     }
 

@@ -88,9 +88,7 @@ PARAMETERS = """
 """
 
 
-@pytest.fixture(scope="module")
-def place(workspace):
-    place = workspace()
+def written(place):
     place.write(PARAMETERS)
     (place.folder / "data.txt").write_bytes("Grüße\r\nsecond".encode())
     (place.folder / "data.json").write_text('{"x": 1}')
@@ -98,8 +96,13 @@ def place(workspace):
 
 
 @pytest.fixture(scope="module")
-def defaults(place):
-    result = place.call("flow.py", "run", flow="Parameters")
+def place(workspace):
+    return written(workspace())
+
+
+@pytest.fixture(scope="module")
+def defaults(workspace):
+    result = written(workspace()).call("flow.py", "run", flow="Parameters")
     assert result.returncode == 0, result.text
     return result
 
@@ -126,10 +129,13 @@ def test_without_options_a_run_has_the_defaults(defaults):
     assert defaults.value("start", "names") == sorted(defaults.value("start", "first"))
 
 
-def test_a_default_is_computed_once_a_run(defaults):
-    assert (defaults.folder / "calls.txt").read_text() == "called\n" * len(
-        list((defaults.folder / "store" / "Parameters").iterdir())
-    )
+def test_a_default_is_computed_once_a_run_and_only_if_it_is_needed(workspace):
+    place = written(workspace())
+
+    for arguments in ((), ("--computed", "given")):
+        assert place.call("flow.py", "run", *arguments).returncode == 0
+
+    assert (place.folder / "calls.txt").read_text() == "called\n"
 
 
 def test_parameters_are_the_same_in_every_task_also_after_a_join(defaults):
@@ -184,6 +190,11 @@ def test_options_and_the_environment_give_other_values(place):
     assert (seen["computed"], seen["file"]) == ("given", "other")
 
 
+def runs_in(place):
+    folder = place.folder / "store" / "Parameters"
+    return sorted(os.listdir(folder)) if folder.exists() else []
+
+
 WRONG = {
     ("--number", "x"): "'x'",
     ("--fraction", "x"): "'x'",
@@ -199,7 +210,7 @@ WRONG = {
 
 @pytest.mark.parametrize("arguments", WRONG, ids=" ".join)
 def test_a_wrong_value_is_a_usage_error_and_makes_no_run(place, arguments):
-    before = sorted(os.listdir(place.folder / "store")) if (place.folder / "store").exists() else []
+    before = runs_in(place)
 
     result = place.call("flow.py", "run", *arguments, flow="Parameters")
 
@@ -207,7 +218,7 @@ def test_a_wrong_value_is_a_usage_error_and_makes_no_run(place, arguments):
     assert WRONG[arguments] in result.stderr
     assert "Traceback" not in result.text
     assert result.stdout == ""
-    assert (sorted(os.listdir(place.folder / "store")) if (place.folder / "store").exists() else []) == before
+    assert runs_in(place) == before
 
 
 def test_help_shows_each_parameter_with_its_default(place):

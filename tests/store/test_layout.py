@@ -22,14 +22,24 @@ def test_the_paths_of_a_run_are_those_that_people_are_told_of():
     assert layout.driver(0) == "TrainFlow/12/drivers/0.json"
     assert layout.driver_end(0) == "TrainFlow/12/drivers/0.end.json"
     assert layout.commit(task) == "TrainFlow/12/train/4/task.json"
-    assert layout.artifact(task, "0.x7k2", "features", "parquet") == "TrainFlow/12/train/4/0.x7k2/features.parquet"
+    assert (
+        layout.artifact(task, "0.x7k2", "features", "parquet")
+        == "TrainFlow/12/train/4/0.x7k2/features.parquet"
+    )
     assert layout.attempt(task, "0.x7k2") == "TrainFlow/12/train/4/0.x7k2/attempt.json"
     assert layout.log(task, "0.x7k2", "stdout") == "TrainFlow/12/train/4/0.x7k2/stdout.log"
 
 
 @pytest.mark.parametrize(
     ("artifact", "name"),
-    [("summary", "summary"), ("_x1", "_x1"), ("größe", "größe"), ("a b", "a%20b"), ("a/b", "a%2Fb"), ("\0", "%00")],
+    [
+        ("summary", "summary"),
+        ("_x1", "_x1"),
+        ("größe", "größe"),
+        ("a b", "a%20b"),
+        ("a/b", "a%2Fb"),
+        ("\0", "%00"),
+    ],
 )
 def test_an_artifact_keeps_its_name_as_far_as_a_file_can_have_it(artifact: str, name: str):
     assert file_name(artifact) == name
@@ -44,7 +54,11 @@ def test_any_name_of_an_artifact_is_one_name_of_a_file(artifact: str):
     assert len(os.fsencode(f"{name}.parquet")) < 255
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=()), min_size=1) | st.text("äb", min_size=150), unique=True))
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=()), min_size=1) | st.text("äb", min_size=150), unique=True
+    )
+)
 def test_different_artifacts_have_different_files(artifacts: list[str]):
     assert len(set(map(file_name, artifacts))) == len(artifacts)
 

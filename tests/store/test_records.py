@@ -25,14 +25,18 @@ texts = st.text(st.characters(exclude_categories=()), max_size=20).map(paired)
 names = texts.filter(bool)
 counts = st.integers(0, 2**70)
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
-values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3))
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3)
+)
 objects = st.dictionaries(texts, values, max_size=3)
 times = st.datetimes().map(lambda t: t.isoformat(timespec="microseconds") + "Z")
 
 refs = st.builds(
     lambda basic, place, info: ArtifactRef(*basic, **place, info=info),
     st.tuples(texts, texts, counts, texts),
-    values.map(lambda value: {"inline": value}) | texts.map(lambda t: {"path": t}) | texts.map(lambda t: {"record": t}),
+    values.map(lambda value: {"inline": value})
+    | texts.map(lambda t: {"path": t})
+    | texts.map(lambda t: {"record": t}),
     objects,
 )
 frames = st.builds(
@@ -40,9 +44,9 @@ frames = st.builds(
     st.fixed_dictionaries({"kind": texts, "split": texts, "index": counts, "size": counts}),
     objects,
 )
-foreachs = st.lists(scalars, min_size=1, max_size=4).map(lambda items: {"size": len(items), "items": items}) | st.builds(
-    lambda size, path: {"size": size, "path": path}, st.integers(1, 10**6), texts
-)
+foreachs = st.lists(scalars, min_size=1, max_size=4).map(
+    lambda items: {"size": len(items), "items": items}
+) | st.builds(lambda size, path: {"size": size, "path": path}, st.integers(1, 10**6), texts)
 logs = st.builds(Log, counts, text=texts) | st.builds(Log, counts, path=texts)
 task_records = st.builds(
     TaskRecord,
@@ -84,12 +88,17 @@ SAMPLE = TaskRecord(
     artifacts={
         "here": ArtifactRef("a" * 32, "json", 1, "int", inline=5),
         "nothing": ArtifactRef("a" * 32, "json", 4, "NoneType"),
-        "file": ArtifactRef("b" * 32, "parquet", 10**10, "pandas.DataFrame", path="F/1/fit/x.parquet", info={"rows": 3}),
+        "file": ArtifactRef(
+            "b" * 32, "parquet", 10**10, "pandas.DataFrame", path="F/1/fit/x.parquet", info={"rows": 3}
+        ),
         "there": ArtifactRef("c" * 32, "json", 400, "str", record="start/0"),
     },
     error={"type": "builtins.ValueError", "exception": "no", "stacktrace": "Traceback"},
     process={"pid": 7, "cpu_user": 0.5},
-    logs={"stdout": Log(9, text="2024-01-02T03:04:05.000006Z grün\n"), "stderr": Log(10**6, path="F/1/x.log")},
+    logs={
+        "stdout": Log(9, text="2024-01-02T03:04:05.000006Z grün\n"),
+        "stderr": Log(10**6, path="F/1/x.log"),
+    },
 )
 
 
@@ -118,7 +127,7 @@ def test_a_record_has_one_line_for_each_field():
     assert lines[0] == "{"
     assert lines[1] == ' "format": 1,'
     assert lines[-1] == "}"
-    assert '"grün' in "".join(lines) or "grün" in "".join(lines)
+    assert '"text": "2024-01-02T03:04:05.000006Z grün\\n"' in lines[-2]
     assert len(lines) == len(SAMPLE.to_json()) + 2
 
 
@@ -132,7 +141,9 @@ def test_a_record_that_ends_too_early_anywhere_is_an_error_that_names_the_file()
 
 
 @settings(deadline=None)
-@given(st.binary() | st.lists(st.sampled_from([b"[", b"{", b'"', b"\\", b"\xff", b"1", b"null"])).map(b"".join))
+@given(
+    st.binary() | st.lists(st.sampled_from([b"[", b"{", b'"', b"\\", b"\xff", b"1", b"null"])).map(b"".join)
+)
 def test_bytes_that_are_no_record_are_an_error_that_names_the_file(raw: bytes):
     with pytest.raises(StoreError, match=r"task\.json is damaged"):
         decode(raw, "task.json")
@@ -140,7 +151,16 @@ def test_bytes_that_are_no_record_are_an_error_that_names_the_file(raw: bytes):
 
 @pytest.mark.parametrize(
     "raw",
-    [b"[" * 100_000, b"[]", b"null", b"{}", b'{"format": "1"}', b'{"format": true}', b'{"format": 0}', b"9" * 5000],
+    [
+        b"[" * 100_000,
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"format": "1"}',
+        b'{"format": true}',
+        b'{"format": 0}',
+        b"9" * 5000,
+    ],
     ids=lambda raw: raw[:15].decode(),
 )
 def test_json_that_is_no_record_is_an_error_that_names_the_file(raw: bytes):
@@ -151,7 +171,9 @@ def test_json_that_is_no_record_is_an_error_that_names_the_file(raw: bytes):
 def test_a_newer_format_is_refused_with_both_numbers(monkeypatch: pytest.MonkeyPatch):
     raw = encode(SAMPLE.to_json() | {"format": 7})
 
-    with pytest.raises(StoreError, match=r"task\.json has format 7; this version of daskflow reads up to 1\."):
+    with pytest.raises(
+        StoreError, match=r"task\.json has format 7; this version of daskflow reads up to 1\."
+    ):
         decode(raw, "task.json")
 
     monkeypatch.setattr(records, "FORMAT", 7)
@@ -227,7 +249,9 @@ def test_a_field_of_the_wrong_type_is_refused_by_its_name(place: tuple[Step, ...
         TaskRecord.of_json(changed(place, value))
 
 
-@pytest.mark.parametrize("field", ["flow", "run", "step", "task", "attempt", "execution", "status", "started", "finished"])
+@pytest.mark.parametrize(
+    "field", ["flow", "run", "step", "task", "attempt", "execution", "status", "started", "finished"]
+)
 def test_a_field_that_is_missing_is_named(field: str):
     data = SAMPLE.to_json()
     del data[field]

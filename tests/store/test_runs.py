@@ -50,7 +50,9 @@ def test_a_store_that_lets_a_file_be_replaced_is_refused_with_its_name(tmp_path:
         new_run(Replacing(str(tmp_path)), "F", lambda number: {})
 
 
-def test_a_folder_that_a_driver_left_before_its_record_is_no_run_and_its_number_is_used(storage: LocalStorage):
+def test_a_folder_that_a_driver_left_before_its_record_is_no_run_and_its_number_is_used(
+    storage: LocalStorage,
+):
     new_run(storage, "F", lambda number: {})
     (Path(storage.url) / "F/2").mkdir()
 
@@ -99,7 +101,9 @@ def test_a_damaged_run_record_names_its_file(storage: LocalStorage):
 # Commits
 
 
-def test_of_two_executions_one_wins_and_both_get_the_winners_record(storage: LocalStorage, run: RunStore, record_of: Any):
+def test_of_two_executions_one_wins_and_both_get_the_winners_record(
+    storage: LocalStorage, run: RunStore, record_of: Any
+):
     first = record_of("s/0", execution="0.first")
     second = record_of("s/0", execution="0.second")
     other_worker = RunStore(storage, "F", "1")
@@ -111,7 +115,9 @@ def test_of_two_executions_one_wins_and_both_get_the_winners_record(storage: Loc
     assert other_worker.task(TaskName("s", "0")) == first
 
 
-def test_executions_that_commit_at_the_same_moment_agree_on_who_won(storage: LocalStorage, run: RunStore, record_of: Any):
+def test_executions_that_commit_at_the_same_moment_agree_on_who_won(
+    storage: LocalStorage, run: RunStore, record_of: Any
+):
     def worker(name: str) -> Any:
         store = RunStore(storage, "F", "1")
         mine = [record_of(f"s/{n}", execution=f"0.{name}", artifacts={}) for n in range(20)]
@@ -125,7 +131,9 @@ def test_executions_that_commit_at_the_same_moment_agree_on_who_won(storage: Loc
         assert set(told) == {counts.execution}
 
 
-def test_that_our_own_record_exists_already_means_that_we_won(run: RunStore, record_of: Any, monkeypatch: pytest.MonkeyPatch):
+def test_that_our_own_record_exists_already_means_that_we_won(
+    run: RunStore, record_of: Any, monkeypatch: pytest.MonkeyPatch
+):
     real = run.storage.create
 
     def answered_late(path: str, data: bytes) -> bool:
@@ -165,7 +173,9 @@ def test_a_record_that_exists_and_is_gone_when_it_is_read_is_an_error(
         run.commit(record_of("s/0"))
 
 
-def test_a_task_without_a_commit_has_none_until_it_is_committed(storage: LocalStorage, run: RunStore, record_of: Any):
+def test_a_task_without_a_commit_has_none_until_it_is_committed(
+    storage: LocalStorage, run: RunStore, record_of: Any
+):
     reader = RunStore(storage, "F", "1")
     assert reader.task(TaskName("s", "0")) is None
 
@@ -192,7 +202,9 @@ def test_a_damaged_commit_names_its_file_and_the_trouble(run: RunStore, raw: byt
 
 
 def test_a_commit_cut_at_any_byte_is_an_error_that_names_its_file(run: RunStore, record_of: Any):
-    record = record_of("s/0", artifacts={"x": ArtifactRef("h", "json", 1, "int", inline=1)}, process={"pid": 1})
+    record = record_of(
+        "s/0", artifacts={"x": ArtifactRef("h", "json", 1, "int", inline=1)}, process={"pid": 1}
+    )
     raw = encode(record.to_json())
     place = Path(run.storage.locate("F/1/s/0/task.json"))
     place.parent.mkdir(parents=True)
@@ -243,7 +255,9 @@ def test_a_task_is_listed_as_soon_as_it_has_written_something(run: RunStore):
     assert run.task(TaskName("s", "5")) is None
 
 
-@pytest.mark.parametrize("name", ["0.old", "1-", "-1", "notes", "1.2.3", "\u0663", "chunk.0+50.json", "0 copy"])
+@pytest.mark.parametrize(
+    "name", ["0.old", "1-", "-1", "notes", "1.2.3", "\u0663", "chunk.0+50.json", "0 copy"]
+)
 def test_what_is_no_task_id_is_no_task(run: RunStore, name: str):
     run.storage.create(f"F/1/s/{name}/task.json", b"{}")
 
@@ -259,7 +273,9 @@ def test_executions_are_in_the_order_of_attempts(run: RunStore):
     assert run.executions(TaskName("s", "0")) == ["0.c", "2.a", "2.b", "10.a"]
 
 
-def test_failed_attempts_come_oldest_first_and_a_damaged_one_is_named_and_left_out(run: RunStore, record_of: Any):
+def test_failed_attempts_come_oldest_first_and_a_damaged_one_is_named_and_left_out(
+    run: RunStore, record_of: Any
+):
     records = [record_of("s/0", attempt=n, execution=f"{n}.a", status="failed") for n in range(3)]
     for record in records:
         run.save_attempt(record)
@@ -305,7 +321,9 @@ def test_an_artifact_is_found_in_the_record_of_the_task_that_set_it(run: RunStor
     [None, {}, {"x": ArtifactRef("h", "json", 300, "str", record="start/0")}],
     ids=["no such task", "no such artifact", "it refers on"],
 )
-def test_a_reference_that_leads_nowhere_names_the_artifact_and_the_task(run: RunStore, record_of: Any, artifacts: Any):
+def test_a_reference_that_leads_nowhere_names_the_artifact_and_the_task(
+    run: RunStore, record_of: Any, artifacts: Any
+):
     if artifacts is not None:
         run.commit(record_of("start/0", artifacts=artifacts))
 

@@ -74,7 +74,9 @@ def test_a_file_that_is_there_is_never_replaced(storage: LocalStorage):
     assert everything_below(Path(storage.url)) == [PATH]
 
 
-def test_a_link_request_that_was_sent_twice_counts_as_won(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch):
+def test_a_link_request_that_was_sent_twice_counts_as_won(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+):
     real = os.link
 
     def twice(source: str, target: str) -> None:
@@ -195,10 +197,20 @@ def test_each_new_folder_is_synced_in_its_parent_before_the_commit(
     storage.create(PATH, DATA)
 
     made = [where for what, where in calls.seen if what == "mkdir"]
-    assert [os.path.relpath(folder, storage.url) for folder in made] == [".", "F", "F/1", "F/1/train", "F/1/train/4"]
+    assert [os.path.relpath(folder, storage.url) for folder in made] == [
+        ".",
+        "F",
+        "F/1",
+        "F/1/train",
+        "F/1/train/4",
+    ]
     for folder in made:
         parent = os.path.dirname(folder)
-        assert calls.place("mkdir", folder) < calls.place("fsync", parent) < calls.place("link", f"{made[-1]}/task.json")
+        assert (
+            calls.place("mkdir", folder)
+            < calls.place("fsync", parent)
+            < calls.place("link", f"{made[-1]}/task.json")
+        )
 
 
 def test_a_folder_whose_maker_may_have_died_before_its_sync_is_synced_again(
@@ -264,7 +276,10 @@ def small_disk(tmp_path: Path) -> Any:
     folder = tmp_path / "small"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "none", str(folder)]
-    if os.getuid() != 0 or subprocess.run(mount, capture_output=True, check=False, timeout=60).returncode != 0:
+    if (
+        os.getuid() != 0
+        or subprocess.run(mount, capture_output=True, check=False, timeout=60).returncode != 0
+    ):
         pytest.skip("only root can mount a small file system; the injected error is tested all the same")
     yield folder
     subprocess.run(["umount", str(folder)], check=True, timeout=60)
@@ -278,7 +293,10 @@ def test_a_full_disk_says_so_leaves_nothing_half_and_loses_nothing(small_disk: P
 
     with pytest.raises(StoreError, match=r"small/store/F/1/train/4/task\.json: No space left on device"):
         storage.create(PATH, large)
-    with pytest.raises(StoreError, match=r"0\.a/x\.bin: No space left on device"), storage.writer("F/1/0.a/x.bin") as file:
+    with (
+        pytest.raises(StoreError, match=r"0\.a/x\.bin: No space left on device"),
+        storage.writer("F/1/0.a/x.bin") as file,
+    ):
         file.write(large)
     with pytest.raises(StoreError, match="No space left on device"):
         storage.append("F/1/log", large)
@@ -291,8 +309,12 @@ def test_a_full_disk_says_so_leaves_nothing_half_and_loses_nothing(small_disk: P
     assert storage.read("F/1/run.json") == b"before"
 
 
-@pytest.mark.parametrize("value", [os.urandom(100 << 10), os.urandom(2 << 20), "table"], ids=["pickle", "buffers", "table"])
-def test_an_artifact_for_which_there_is_no_room_is_no_fault_of_the_value(small_disk: Path, run_on: Any, value: Any):
+@pytest.mark.parametrize(
+    "value", [os.urandom(100 << 10), os.urandom(2 << 20), "table"], ids=["pickle", "buffers", "table"]
+)
+def test_an_artifact_for_which_there_is_no_room_is_no_fault_of_the_value(
+    small_disk: Path, run_on: Any, value: Any
+):
     if value == "table":
         pandas = pytest.importorskip("pandas")
         value = pandas.DataFrame({"a": [os.urandom(8).hex() for _ in range(20_000)]})
@@ -474,7 +496,9 @@ def _no_links(_source: str, _target: str) -> None:
     raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
 
-def test_without_hard_links_an_exclusive_rename_publishes(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch):
+def test_without_hard_links_an_exclusive_rename_publishes(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(os, "link", _no_links)
 
     assert storage.create(PATH, b"first")
@@ -484,7 +508,9 @@ def test_without_hard_links_an_exclusive_rename_publishes(storage: LocalStorage,
     assert everything_below(Path(storage.url)) == [PATH]
 
 
-@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, None], ids=["flag unknown", "call unknown", "no such function"])
+@pytest.mark.parametrize(
+    "code", [errno.EINVAL, errno.ENOSYS, None], ids=["flag unknown", "call unknown", "no such function"]
+)
 def test_a_file_system_with_neither_links_nor_exclusive_rename_is_refused_with_its_name(
     storage: LocalStorage, monkeypatch: pytest.MonkeyPatch, code: int | None
 ):
@@ -509,7 +535,9 @@ def test_a_file_system_with_neither_links_nor_exclusive_rename_is_refused_with_i
     assert everything_below(Path(storage.url)) == []
 
 
-def test_any_other_error_of_a_link_is_not_taken_for_lacking_links(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch):
+def test_any_other_error_of_a_link_is_not_taken_for_lacking_links(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+):
     def refuse(_source: str, _target: str) -> None:
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from tests.task.conftest import Heard
-
 from daskflow.task.execute import execute
+from tests.task.conftest import Heard
 
 if TYPE_CHECKING:
     from tests.task.conftest import Bench

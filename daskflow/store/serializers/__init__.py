@@ -101,10 +101,10 @@ def fingerprint(value: Any) -> str | None:
     each call gives a new text. None stands for a type whose values can't be changed in place. Never raises
     for a value that can't be stored.
     """
-    if _is_immutable(value):
-        return None
-    serializer = next(each for each in SERIALIZERS if each.takes(value))
     try:
+        if _is_immutable(value):
+            return None
+        serializer = next(each for each in SERIALIZERS if each.takes(value))
         return serializer.fingerprint(value)
     except MemoryError:
         raise

@@ -19,9 +19,9 @@ import cloudpickle
 from daskflow.errors import DataException
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-MAX_DEFINITIONS = 16 * 1024 * 1024
+MAX_DEFINITIONS = 1024 * 1024
 """Bytes; more means that a method uses a large global, which must not be stored with every value."""
 
 _Group = tuple[list[str], bytes | None, str]
@@ -33,10 +33,29 @@ _lock = threading.RLock()
 _process_scope = f"process-{uuid.uuid4().hex}"
 
 
-def main_identity() -> str | None:
-    """What the running ``__main__`` is: the identity of a flow's code, None for any other program."""
-    found = vars(sys.modules["__main__"]).get("__daskflow_code__")
-    return None if found is None else str(found)
+def main_code() -> str:
+    """The code that runs as ``__main__``: a flow's, by its identity; any other program is this process."""
+    return str(vars(sys.modules["__main__"]).get("__daskflow_code__", _process_scope))
+
+
+def main_identity() -> dict[str, Any]:
+    """What the running ``__main__`` is, JSON-able: its ``code``, and the names of the ``flows`` in it."""
+    things = list(vars(sys.modules["__main__"]).items())
+    flows = [name for name, thing in things if isinstance(thing, type) and _is_flow_of_main(thing)]
+    return {"code": main_code(), "flows": sorted(flows)}
+
+
+def _is_flow_of_main(cls: type) -> bool:
+    return cls.__module__ == "__main__" and getattr(cls, "__daskflow_flow__", False) is True
+
+
+def is_same_main(main: Mapping[str, Any]) -> bool:
+    """Whether the running ``__main__`` is that of a :func:`main_identity`, or a later version of its flow.
+
+    A resumed run executes corrected code: there a value is an instance of the corrected class.
+    """
+    here = main_identity()
+    return here["code"] == main["code"] or not set(here["flows"]).isdisjoint(main["flows"])
 
 
 def name_in_main(thing: Any) -> str | None:
@@ -81,12 +100,12 @@ class Definitions:
     Parameters
     ----------
     main
-        :func:`main_identity` of the process that wrote the value.
+        :func:`main_identity` of the process that wrote the value; None if it has no definitions.
     data
         What :func:`dump_definitions` gave there.
     """
 
-    def __init__(self, main: str | None, data: bytes) -> None:
+    def __init__(self, main: Mapping[str, Any] | None, data: bytes) -> None:
         self._main = main
         self._data = data
         self._loaded: dict[str, Any] = {}
@@ -100,11 +119,9 @@ class Definitions:
         DataException
             If it is not in this ``__main__`` and its definition could not be stored.
         """
-        here = main_identity()
-        if here == self._main:
-            found = find_in_main(qualname)
-            if found is not None:
-                return found
+        found = find_in_main(qualname) if self._main is None or is_same_main(self._main) else None
+        if found is not None:
+            return found
         if not self._loaded and not self._reasons:
             self._load()
         if qualname in self._loaded:
@@ -141,8 +158,7 @@ class _ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         if name is None:
             return reduced
         make, arguments, state, _, _, fill = reduced
-        scope = main_identity() or _process_scope
-        return shared_class, (scope, name, make, arguments), (fill, state), None, None, fill_class
+        return shared_class, (main_code(), name, make, arguments), (fill, state), None, None, fill_class
 
 
 def _by_value(things: dict[str, Any]) -> bytes:
@@ -164,6 +180,6 @@ def fill_class(cls: type, state: tuple[Callable[[type, Any], None], Any]) -> Non
     """Give a class from :func:`shared_class` its attributes, once."""
     with _lock:
         if cls not in _complete:
-            _complete.add(cls)
             fill, attributes = state
             fill(cls, attributes)
+            _complete.add(cls)

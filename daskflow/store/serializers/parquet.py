@@ -8,13 +8,16 @@ its library is in ``sys.modules``.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from daskflow.errors import DataMissing
 from daskflow.store.serializers.base import Create, Encoded, OpenFile, Refused, Serializer, Sink, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import ModuleType
+
+    import pyarrow as pa
 
 KINDS = ("pandas.DataFrame", "pandas.Series", "polars.DataFrame", "polars.Series", "pyarrow.Table")
 
@@ -69,9 +72,7 @@ class ParquetSerializer(Serializer):
 
                 frame = polars_frames.read(file)
                 return frame if kind == "polars.DataFrame" else frame.to_series()
-            import pyarrow.parquet as pq
-
-            table = pq.ParquetFile(file).read()
+            table = read_table(file)
         if kind == "pyarrow.Table":
             from daskflow.store.serializers import arrow_tables
 
@@ -92,6 +93,19 @@ class ParquetSerializer(Serializer):
         from daskflow.store.serializers.table_fingerprint import pandas_fingerprint, polars_fingerprint
 
         return pandas_fingerprint(value) if str(kind).startswith("pandas") else polars_fingerprint(value)
+
+
+def read_table(file: BinaryIO) -> pa.Table:
+    """What is in a Parquet file. Raises :class:`DataMissing` if it is damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(file).read()
+    except (pa.ArrowException, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # the system's, not Arrow's: the file can't be reached
+            raise
+        raise DataMissing(f"The file of a table is damaged: {error}") from error
 
 
 def kind_of(value: Any) -> str | None:

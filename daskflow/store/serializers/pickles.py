@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import pickle
+import sys
 import types
 import uuid
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -58,7 +59,9 @@ class PickleSerializer(Serializer):
         UnpicklableArtifactException
             If it can't be pickled. A file that ``create`` made by then holds part of a pickle.
         """
-        sink = Sink(create, self.encoding, inline_limit)
+        sink = Sink(
+            create, self.encoding, inline_limit * 3 // 4
+        )  # base64 makes four characters of three bytes
         buffers: list[pickle.PickleBuffer] = []
         pickler = FlowPickler(sink, _set_aside(buffers))
         _dump(pickler, value)
@@ -80,7 +83,7 @@ class PickleSerializer(Serializer):
         DataException
             If a module, class or definition that it needs is not to be had here.
         DataMissing
-            If the file is shorter than it was.
+            If the file is damaged.
         """
         with open_file() if inline is None else io.BytesIO(base64.b64decode(inline)) as file:
             parts = info["parts"]
@@ -90,6 +93,8 @@ class PickleSerializer(Serializer):
             loader = _Loader(file, buffers, Definitions(info.get("main"), bytes(definitions)))
             try:
                 return loader.load()
+            except (EOFError, pickle.UnpicklingError) as error:
+                raise DataMissing(f"The file of a pickled value is damaged: {error}") from error
             except (ImportError, AttributeError) as error:
                 raise DataException(
                     f"The value can't be loaded here: {error}. It needs the module that defines its type, "
@@ -139,7 +144,15 @@ class FlowPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
             if name is not None:
                 self.of_main[name] = thing
                 return NotImplemented  # pickle's own way: module and name
+        if _has_gaps(thing):  # NumPy would copy it twice, and into the stream
+            return thing.copy(order="C").__reduce_ex__(PROTOCOL)
         return super().reducer_override(thing)
+
+
+def _has_gaps(thing: Any) -> bool:
+    """Whether it is an array that is not one piece of memory."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and type(thing) is numpy.ndarray and not thing.flags.forc
 
 
 class _Loader(pickle.Unpickler):

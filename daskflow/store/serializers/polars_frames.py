@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from daskflow.errors import DataMissing
 from daskflow.store.serializers.table_file import COMPRESSION_LEVEL, group_rows
 from daskflow.store.serializers.table_hash import BLOCK, TableHash, can_hash
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 def refusal(frame: pl.DataFrame) -> str:
     """Why the round trip of ``frame`` would not be exact; empty if it is."""
     import polars as pl
+    import pyarrow as pa
 
     if frame.width == 0 and frame.height:
         return "a frame without columns"
@@ -27,7 +29,7 @@ def refusal(frame: pl.DataFrame) -> str:
         file.seek(0)  # polars reads from where the file stands
         back = pl.read_parquet(file).schema
         types = frame.head(0).to_arrow().schema.types
-    except (pl.exceptions.PolarsError, NotImplementedError, TypeError) as error:
+    except (pl.exceptions.PolarsError, pa.ArrowException, NotImplementedError, TypeError) as error:
         return f"polars can't write it as Parquet: {error}"
     changed = [name for name, kind in frame.schema.items() if back.get(name) != kind]
     changed += [n for n, kind in zip(frame.columns, types, strict=True) if not can_hash(kind)]
@@ -43,10 +45,13 @@ def write(frame: pl.DataFrame, file: BinaryIO) -> str:
 
 
 def read(file: BinaryIO) -> pl.DataFrame:
-    """The frame of a file."""
+    """The frame of a file. Raises :class:`DataMissing` if it is damaged."""
     import polars as pl
 
-    return pl.read_parquet(file)
+    try:
+        return pl.read_parquet(file)
+    except pl.exceptions.ComputeError as error:
+        raise DataMissing(f"The file of a table is damaged: {error}") from error
 
 
 def content_hash(frame: pl.DataFrame) -> str:

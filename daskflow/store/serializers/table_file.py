@@ -77,16 +77,34 @@ def best_options(plan: TablePlan) -> dict[str, Any]:
     sample = plan.rows_of((plan.rows - SAMPLE) // 2, SAMPLE)
     sizes = _column_sizes(sample, {"use_dictionary": True})
     plain = _column_sizes(sample, {"use_dictionary": False})
-    special = {path: encoding for path, (_, kind) in sizes.items() if (encoding := _special(kind))}
+    fixed = [field.name for field in plan.schema if _has_dictionary(field.type)]
+    special = {
+        path: encoding
+        for path, (_, kind) in sizes.items()
+        if (encoding := _special(kind)) and not _is_within(path, fixed)
+    }
     packed = _column_sizes(sample, {"use_dictionary": False, "column_encoding": special})
     dictionaries, encodings = [], {}
     for path in sizes:
         smallest = min(sizes[path][0], plain[path][0], packed[path][0])
-        if smallest == sizes[path][0]:
+        if smallest == sizes[path][0] or _is_within(path, fixed):
             dictionaries.append(path)
         elif smallest == packed[path][0] and path in special:
             encodings[path] = special[path]
     return chosen | {"use_dictionary": dictionaries or False, "column_encoding": encodings or None}
+
+
+def _has_dictionary(kind: pa.DataType) -> bool:
+    """Whether Arrow reads (part of) it as a dictionary, which it can't from the special encodings."""
+    import pyarrow as pa
+
+    fields = [kind.field(i).type for i in range(kind.num_fields)]
+    return bool(pa.types.is_dictionary(kind)) or any(map(_has_dictionary, fields))
+
+
+def _is_within(path: str, columns: list[str]) -> bool:
+    """Whether a leaf of the file belongs to one of these columns (or might, if names have dots)."""
+    return any(path == name or path.startswith(f"{name}.") for name in columns)
 
 
 def _special(kind: str) -> str | None:

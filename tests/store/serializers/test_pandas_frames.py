@@ -267,6 +267,7 @@ def test_the_schema_and_the_length_of_a_table_stand_in_the_record() -> None:
 
 def test_a_zone_that_pandas_makes_another_of_is_not_parquet() -> None:
     import pytz
+
     frame = pd.DataFrame({"x": _days(tz=pytz.timezone("Europe/Berlin"))})
 
     encoded, back, _ = roundtrip(frame)
