@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
+import _io  # its base class is a plain one: a look at an abstract one costs microseconds for every new class
 import atexit
 import contextlib
-import ctypes
 import gc
 import io
 import json
 import os
 import pickle
-import random
+import stat
 import sys
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from daskflow.task import wire
+from daskflow.task import randomness, wire
+from daskflow.task.guard import silence
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Iterator
 
     from daskflow.flow.spec import FlowSpec
     from daskflow.task.spec import TaskSpec
 
 
-_inherited: list[Any] = []
+_inherited: list[io.IOBase] = []
+"""Files that were open for writing before this process was forked: what the task writes to them is flushed."""
+
+
+def prepare_fork() -> None:
+    """In the fork server, once the flow is loaded: all that is better done once than in every child."""
+    gc.collect()
+    wire.libc().fflush(None)  # else every child would print what the loading left in a buffer
+    _inherited[:] = [value for value in gc.get_objects() if type(value) in _BUFFERS]
+    for file in _inherited:
+        _settle(file, "flush")
+    randomness.note_generators()
+    gc.freeze()  # a full collection in a child would else touch, and so copy, every page
+
+
+def settle_after_fork() -> None:
+    """In a child of the fork server: streams, random state and finalizers of its own."""
+    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined] # there is no public way
+        finalizer.atexit = False  # a temporary directory of the flow's file must not go with the first task
+    prepare_streams()
+    randomness.freshen()
 
 
 def prepare_streams() -> None:
@@ -42,31 +65,26 @@ def prepare_streams() -> None:
         setattr(sys, f"__{name}__", stream)
 
 
-def freshen_randomness() -> None:
-    """Give every generator that was copied by the fork entropy of its own.
-
-    Python's own ``random`` reseeds itself; NumPy's legacy generator and generators among the flow module's globals
-    would draw the same numbers in every task.
-    """
-    if "numpy.random" in sys.modules:
-        import numpy as np
-
-        np.random.seed()
-        legacy, modern = np.random.RandomState, np.random.Generator
-    else:
-        legacy = modern = ()  # type: ignore[assignment] # nothing is an instance of no class
-    for value in list(vars(sys.modules["__main__"]).values()):
-        if type(value) is random.Random or isinstance(value, legacy):
-            value.seed()
-        elif isinstance(value, modern):
-            value.bit_generator.state = type(value.bit_generator)().state
+@contextlib.contextmanager
+def muted() -> Iterator[None]:
+    """What is written to descriptors 1 and 2 goes nowhere meanwhile."""
+    kept = [os.dup(1), os.dup(2)]
+    silence(1, 2)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        wire.libc().fflush(None)
+        for number, descriptor in enumerate(kept, 1):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
 
 
 def run(connection: socket.socket, flow_class: type[FlowSpec]) -> NoReturn:
     """Take the spec, run the attempt, send the outcome, and leave as an interpreter leaves."""
     from daskflow.task import attempt
 
-    gc.enable()
     spec: TaskSpec = pickle.loads(wire.receive(connection))
     outcome, status = attempt.run(spec, flow_class)
     wire.send(connection, json.dumps(outcome).encode())
@@ -78,12 +96,49 @@ def leave(status: int) -> NoReturn:
     """End this process as an interpreter ends, without taking its modules apart.
 
     Joins threads that are no daemons, runs ``atexit`` and multiprocessing's finalizers, flushes the streams of Python
-    and of C.
+    and of C, and closes files that are still open.
     """
     threading._shutdown()  # type: ignore[attr-defined] # what the interpreter calls, there is no public name
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr, *_inherited):
-        with contextlib.suppress(OSError, ValueError):  # closed by the step, or nobody reads it any more
-            stream.flush()
-    ctypes.CDLL(None).fflush(None)
+        _settle(stream, "flush")
+    for file in sorted(_open_files(), key=_layer):
+        _settle(file, "close")
+    wire.libc().fflush(None)
     os._exit(status)
+
+
+_BUFFERS = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
+
+
+def _open_files() -> list[io.IOBase]:
+    """Files that this process opened for writing and still holds; not pipes and sockets, which may block."""
+    return [
+        value
+        for value in gc.get_objects()
+        if issubclass(type(value), _io._IOBase) and _is_written_file(value)
+    ]
+
+
+def _is_written_file(value: io.IOBase) -> bool:
+    try:
+        return (
+            not isinstance(value, io.RawIOBase)
+            and not value.closed
+            and value.writable()
+            and stat.S_ISREG(os.fstat(value.fileno()).st_mode)
+        )
+    except Exception:  # noqa: BLE001 - a class of the user's, which may do anything, and is no file then
+        return False
+
+
+def _layer(file: io.IOBase) -> int:
+    """Text before what compresses it before the buffer of the file itself: each writes to the next when closed."""
+    return 0 if isinstance(file, io.TextIOWrapper) else 2 if type(file) in _BUFFERS else 1
+
+
+def _settle(file: Any, method: str) -> None:
+    with contextlib.suppress(
+        Exception
+    ):  # closed already, or nobody reads it any more; nowhere left to say so
+        getattr(file, method)()

@@ -6,6 +6,7 @@ A run executes this snapshot to its end, whatever is edited meanwhile.
 from __future__ import annotations
 
 import ast
+import builtins
 import hashlib
 import importlib.abc
 import importlib.machinery
@@ -15,7 +16,7 @@ import os
 import sys
 import types
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from daskflow.errors import CommandException, StoreError
 from daskflow.flow import spec as flow_spec
@@ -135,9 +136,9 @@ def execute_as_main(code: Code) -> type[FlowSpec]:
     """
     path = code.main_path
     if not sys.flags.safe_path:
-        sys.path[0] = code.root
+        sys.path.insert(0, code.root)
     module = types.ModuleType("__main__")
-    module.__dict__.update(__file__=path, __builtins__=__builtins__, __cached__=None)
+    module.__dict__.update(__file__=path, __builtins__=builtins, __cached__=None)
     sys.modules["__main__"] = module
     use_snapshot(code)
     if code.module:
@@ -157,7 +158,8 @@ def use_snapshot(code: Code) -> None:
     """From now on local modules and source lines come from the snapshot, and ``MyFlow()`` starts no run."""
     sys.argv = [code.main_path]
     sys.modules["__main__"].__dict__["__daskflow_code__"] = code.hash
-    sys.meta_path.insert(0, _SnapshotFinder(code))
+    place = sys.meta_path.index(importlib.machinery.PathFinder)  # built-in modules go before, as ever
+    sys.meta_path.insert(place, _SnapshotFinder(code))
     for name, source in code.files.items():
         full = os.path.join(code.root, name)
         text = source.decode("utf-8", "replace")
@@ -173,48 +175,63 @@ class _SnapshotFinder(importlib.abc.MetaPathFinder):
     """Finds the run's local modules in its snapshot, under the paths they had."""
 
     def __init__(self, code: Code) -> None:
-        self._sources: dict[str, tuple[str, bytes]] = {}
-        self._namespaces: set[str] = set()
-        for path, source in code.files.items():
-            name = _module_name(path)
-            self._sources[name] = (os.path.join(code.root, path), source)
-            parent = name.rpartition(".")[0]
-            while parent:
-                self._namespaces.add(parent)
-                parent = parent.rpartition(".")[0]
         self._root = code.root
+        self._by_name: dict[str, str] = {}
+        self._sources: dict[str, bytes] = {}
+        self._folders: set[str] = set()
+        for path, source in code.files.items():
+            name, place = _module_name(path), os.path.join(code.root, path)
+            self._by_name[name] = place
+            self._sources[place] = source
+            while name := name.rpartition(".")[0]:
+                self._folders.add(name)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname in self._sources:
-            place, source = self._sources[fullname]
-            inside = [os.path.dirname(place)] if _is_package(place) else None
-            return importlib.util.spec_from_file_location(
-                fullname, place, loader=_SnapshotLoader(place, source), submodule_search_locations=inside
-            )
-        if fullname in self._namespaces:
-            spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
-            spec.submodule_search_locations = [os.path.join(self._root, *fullname.split("."))]
-            return spec
-        return None
+        """The module in the snapshot, by its name or by the place where it would be found otherwise."""
+        if fullname in self._by_name:
+            return self._spec(fullname, self._by_name[fullname])
+        found = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if found is not None and found.origin in self._sources:  # through another entry of sys.path
+            return self._spec(fullname, found.origin)
+        if fullname not in self._folders:
+            return None
+        return found if found is not None and found.loader is not None else self._namespace(fullname, found)
+
+    def _spec(self, name: str, place: str) -> importlib.machinery.ModuleSpec | None:
+        return importlib.util.spec_from_file_location(
+            name,
+            place,
+            loader=_SnapshotLoader(name, place, self._sources[place]),
+            submodule_search_locations=[os.path.dirname(place)] if _is_package(place) else None,
+        )
+
+    def _namespace(
+        self, name: str, found: importlib.machinery.ModuleSpec | None
+    ) -> importlib.machinery.ModuleSpec:
+        """A package without a file of its own; others may have parts of it elsewhere."""
+        here = os.path.join(self._root, *name.split("."))
+        elsewhere = list(found.submodule_search_locations or ()) if found is not None else []
+        spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [here, *(place for place in elsewhere if place != here)]
+        return spec
 
 
-class _SnapshotLoader(importlib.abc.SourceLoader):
+class _SnapshotLoader(importlib.machinery.SourceFileLoader):
     """Loads one module from its snapshot; data files beside it are read from where it was."""
 
-    def __init__(self, path: str, source: bytes) -> None:
-        self._path = path
+    def __init__(self, name: str, path: str, source: bytes) -> None:
+        super().__init__(name, path)
         self._source = source
 
-    def get_filename(self, fullname: str) -> str:
-        return self._path
-
     def get_data(self, path: str | bytes) -> bytes:
-        if path == self._path:
-            return self._source
-        with open(path, "rb") as file:
-            return file.read()
+        """The snapshot for the module's own path."""
+        return self._source if path == self.path else super().get_data(os.fsdecode(path))
+
+    def path_stats(self, path: str | bytes) -> NoReturn:
+        """None: compiled files beside the module may be of another version."""
+        raise OSError(f"The snapshot of {os.fsdecode(path)} has no compiled file.")
 
 
 def _is_package(path: str) -> bool:

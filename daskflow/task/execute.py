@@ -9,7 +9,7 @@ import threading
 import time
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from daskflow.errors import DaskflowException, StoreError
 from daskflow.store.layout import new_execution
@@ -18,7 +18,7 @@ from daskflow.store.records import TaskRecord, timestamp
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
 from daskflow.task import hazards
-from daskflow.task.launcher import Launcher, LauncherDied
+from daskflow.task.launcher import Launcher, LauncherDied, signal_name
 from daskflow.task.spec import RunContext, TaskResult, TaskSpec
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from daskflow.store.records import Log
     from daskflow.task.code import Code
     from daskflow.task.launcher import Ended
+
+_Key = tuple[str, str, str, int]
 
 LAUNCHER_DEATHS = 3
 """How often a task may lose the process that started it before it fails."""
@@ -50,8 +52,10 @@ class Sink(Protocol):
         ...
 
 
-_Key = tuple[str, str, str, int]
-"""A driver session of a run, in a store."""
+class RunStopped(DaskflowException):
+    """No task of the run is to start any more."""
+
+    headline = "The run was stopped"
 
 
 class Launchers:
@@ -61,16 +65,18 @@ class Launchers:
         self._lock = threading.Lock()
         self._by_run: dict[_Key, Launcher] = {}
         self._stopped: set[_Key] = set()
+        self._timers: dict[_Key, list[threading.Timer]] = {}
         self._described: set[int] = set()
 
     def start(self, run: RunContext) -> Launcher:
-        """The launcher of a run, started if it is not there."""
+        """The launcher of a run, started if it is not there. Raises :class:`RunStopped`."""
         with self._lock:
+            if self.stopped(run):
+                raise RunStopped(f"Run {run.flow}/{run.run} was stopped; none of its tasks starts any more.")
             launcher = self._by_run.get(_key(run))
             if launcher is None:
-                launcher = Launcher(run)
-                _on_a_lasting_thread(launcher.start)
-                self._by_run[_key(run)] = launcher
+                launcher = self._by_run[_key(run)] = Launcher(run)
+                launcher.start()
             return launcher
 
     def start_by_fork(self, run: RunContext, flow_class: type[FlowSpec], code: Code) -> None:
@@ -85,7 +91,7 @@ class Launchers:
             self._by_run[_key(run)] = launcher
 
     def stopped(self, run: RunContext) -> bool:
-        """Whether no task of the run is to start any more."""
+        """Whether no task of the run is to start any more: it was stopped, or is over."""
         return _key(run) in self._stopped
 
     def stop(self, run: RunContext, grace: float) -> None:
@@ -93,10 +99,11 @@ class Launchers:
         with self._lock:
             self._stopped.add(_key(run))
             launcher = self._by_run.get(_key(run))
-        if launcher is not None:
-            timer = threading.Timer(grace, launcher.end_tasks)
-            timer.daemon = True
-            timer.start()
+            if launcher is not None:
+                timer = threading.Timer(grace, launcher.end_tasks)
+                timer.daemon = True
+                timer.start()
+                self._timers.setdefault(_key(run), []).append(timer)
 
     def discard(self, run: RunContext, died: Launcher) -> None:
         """The next task gets a new launcher."""
@@ -106,10 +113,13 @@ class Launchers:
         died.close()
 
     def close(self, run: RunContext) -> None:
-        """End the launcher of a run."""
+        """End the launcher of a run, for good: a task that comes late starts no other."""
         with self._lock:
+            self._stopped.add(_key(run))
             launcher = self._by_run.pop(_key(run), None)
-            self._stopped.add(_key(run))  # else a task that loses its launcher now would get a new one
+            timers = self._timers.pop(_key(run), [])
+        for timer in timers:
+            timer.cancel()
         if launcher is not None:
             launcher.close()
 
@@ -137,31 +147,6 @@ def _key(run: RunContext) -> _Key:
     return (run.store, run.flow, run.run, run.session)
 
 
-def _on_a_lasting_thread(start: Any) -> None:
-    """Call ``start`` on a thread that lives as long as this process.
-
-    The kernel ends a process that asked for it (``PR_SET_PDEATHSIG``) when the *thread* that started it ends.
-    """
-    if threading.current_thread() is threading.main_thread():
-        start()
-        return
-    done = threading.Event()
-    failed: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            start()
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
-            failed.append(error)
-        done.set()
-        threading.Event().wait()
-
-    threading.Thread(target=work, name="daskflow-launcher", daemon=True).start()
-    done.wait()
-    if failed:
-        raise failed[0]
-
-
 @lru_cache(maxsize=8)
 def run_store(store: str, flow: str, run: str) -> RunStore:
     """The store of a run, kept because it remembers what it has read."""
@@ -175,9 +160,9 @@ def execute(spec: TaskSpec, sink: Sink, launchers: Launchers = LAUNCHERS) -> Tas
         committed = store.task(spec.name)
         if committed is not None:
             return replace(result_of(committed), reused=True)
-        if launchers.stopped(spec.run):
-            return TaskResult(spec.name, spec.attempt, "not_run")
         return _run_until_it_ends(spec, store, sink, launchers)
+    except RunStopped:
+        return TaskResult(spec.name, spec.attempt, "not_run")
     except DaskflowException as error:
         sink.lines(spec, 0, "stderr", [f"{error.headline}: {error.message}"])
         return TaskResult(spec.name, spec.attempt, "failed", error=(error.headline, error.message))
@@ -192,7 +177,7 @@ def _run_until_it_ends(spec: TaskSpec, store: RunStore, sink: Sink, launchers: L
             return _run_once(execution, store, launcher, sink)
         except LauncherDied as error:
             launchers.discard(spec.run, launcher)
-            if deaths + 1 == LAUNCHER_DEATHS or launchers.stopped(spec.run):
+            if deaths + 1 == LAUNCHER_DEATHS:
                 raise
             sink.notice(f"{error.message} It is started again.")
     raise AssertionError("the loop returns or raises")
@@ -205,7 +190,7 @@ def _run_once(spec: TaskSpec, store: RunStore, launcher: Launcher, sink: Sink) -
     ended = launcher.run(spec, output.started, output.feed)
     record = _record(spec, ended, started)
     if not record.ok:
-        output.say("stderr", _how_it_failed(ended))
+        output.say("stderr", _how_it_failed(ended, record))
     for pid, what in ended.left.items():
         output.say("stderr", f"[daskflow] ended process {pid} ({what}), which the step left running.")
     try:
@@ -260,21 +245,24 @@ def _record(spec: TaskSpec, ended: Ended, started: str) -> TaskRecord:
 
 
 def _cause(ended: Ended) -> str:
+    when = "before the step was done" if ended.outcome is None else "after the step was done, while it left"
     if ended.killed:
         return "It was ended because the run had failed or was stopped."
-    if ended.signal is not None:
-        return f"Its process was ended by {signal.Signals(ended.signal).name} ({signal.strsignal(ended.signal)})."
-    return f"Its process ended with exit status {ended.exit_code} before the step was done."
+    if ended.signal is None:
+        return f"Its process ended with exit status {ended.exit_code} {when}."
+    words = f"Its process was ended by {signal_name(ended.signal)} {when}"
+    if ended.signal == signal.SIGKILL:
+        words += f": by someone, or by the system for want of memory; it had used {ended.max_rss >> 20} MB"
+    return words + "."
 
 
-def _how_it_failed(ended: Ended) -> str:
+def _how_it_failed(ended: Ended, record: TaskRecord) -> str:
     if ended.killed:
         return "[KILLED BY ORCHESTRATOR]"
     if ended.signal == signal.SIGSEGV:
         return "Task failed with a segmentation fault."
-    if ended.outcome is None:
-        return f"Task failed. {_cause(ended)}"
-    return "Task failed."
+    by_its_process = record.error is not None and record.error["type"] == "process"
+    return f"Task failed. {_cause(ended)}" if by_its_process else "Task failed."
 
 
 def result_of(record: TaskRecord) -> TaskResult:

@@ -7,21 +7,27 @@ child, and a started OpenMP pool or CUDA context hangs or fails there. BLAS and 
 from __future__ import annotations
 
 import os
-import sys
 import threading
 
-_HARMLESS = ("jemalloc_bg_thd", "polars-ooc", "openblas", "memory-profiler")
+from daskflow.task import native_threads
+
+_HARMLESS_NAMES = ("jemalloc_bg_thd", "polars-ooc")
+"""Threads that nothing waits for."""
+_SYSTEM = ("libc", "ld-", "libpthread", "libm.", "libm-", "libstdc++", "libgcc_s", "[vdso]")
+"""What is in the code of every thread, whoever started it."""
+_RESTART_BY_THEMSELVES = ("libopenblas", "libscipy_openblas", "libarrow")
 
 
 def why_not_fork() -> str | None:
-    """The reason why this process must not be forked, None if it may be."""
+    """The reason why this process must not be forked, None if it may be. Call from the main thread."""
     python = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
     if python:
         return f"its import started the thread '{python[0]}'"
     device = _open_cuda_device()
     if device:
         return f"its import opened {device}"
-    return _unknown_native_threads()
+    reasons = (_hazard_of(thread) for thread in native_threads.others())
+    return next((reason for reason in reasons if reason), None)
 
 
 def _open_cuda_device() -> str | None:
@@ -35,48 +41,23 @@ def _open_cuda_device() -> str | None:
     return None
 
 
-def _unknown_native_threads() -> str | None:
-    main = os.getpid()
-    own_name = _comm(main)
-    unnamed = 0
-    for text in os.listdir("/proc/self/task"):
-        name = _comm(int(text))
-        if int(text) == main or name is None or name.startswith(_HARMLESS):
-            continue
-        if name != own_name:
-            return f"its import started the native thread '{name}'"
-        unnamed += 1
-    if unnamed and not _are_pools_that_survive(unnamed):
-        return f"its import started {unnamed} native threads that can't be told to be safe (an OpenMP pool?)"
-    return None
-
-
-def _comm(thread: int) -> str | None:
-    try:
-        with open(f"/proc/self/task/{thread}/comm") as file:
-            return file.read().strip()
-    except OSError:  # it has just ended
+def _hazard_of(thread: native_threads.NativeThread) -> str | None:
+    """Why a native thread forbids a fork; None for one whose owner makes it anew in a child, or does without."""
+    if thread.name.startswith(_HARMLESS_NAMES):
         return None
+    owners = sorted(name for name in thread.libraries if not name.startswith(_SYSTEM))
+    if owners and all(name.startswith(_RESTART_BY_THEMSELVES) for name in owners):
+        return None
+    named = thread.name != _own_name()
+    if any(name.startswith(("libgomp", "libomp", "libiomp")) for name in owners):
+        return f"its import started an OpenMP pool ({', '.join(owners)})"
+    if named:
+        return f"its import started the native thread '{thread.name}'"
+    if owners:
+        return f"its import started a native thread of {', '.join(owners)}"
+    return "its import started a native thread that can't be told to be safe"
 
 
-def _are_pools_that_survive(unnamed: int) -> bool:
-    """Whether so many unnamed threads can only belong to pools that know how to restart in a fork.
-
-    OpenBLAS starts its threads when it is loaded, so its share is known. Arrow starts them when it needs them: where
-    an OpenMP runtime is loaded too, nobody can tell whose the others are.
-    """
-    from threadpoolctl import threadpool_info
-
-    pools = threadpool_info()
-    others: int = unnamed - sum(
-        pool["num_threads"] - 1
-        for pool in pools
-        if pool["internal_api"] == "openblas" and pool.get("threading_layer") == "pthreads"
-    )
-    arrow = sys.modules.get("pyarrow")
-    if others <= 0:
-        return True
-    if arrow is None or any(pool["user_api"] == "openmp" for pool in pools):
-        return False
-    capacity: int = arrow.cpu_count() + arrow.io_thread_count()
-    return others <= capacity
+def _own_name() -> str:
+    with open(f"/proc/self/task/{os.getpid()}/comm") as file:
+        return file.read().strip()

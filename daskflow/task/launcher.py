@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from daskflow.errors import DaskflowException
 from daskflow.task import wire, zygote
+from daskflow.task.guard import SIGNALLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,6 +40,12 @@ class LauncherDied(DaskflowException):
     """The fork server ended while a task ran; nothing is known of the task."""
 
     headline = "The task's parent process died"
+
+
+class TaskNotStarted(DaskflowException):
+    """The system refused to make a process."""
+
+    headline = "The task's process can't be started"
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,7 @@ class Launcher:
             "DASKFLOW_RUNTIME_NAME": "dask",
         }
         self._lock = threading.Lock()
+        self._loading = threading.Lock()
         self._ready: dict[str, Any] | None = None
         self._control: socket.socket | None = None
         self._process: _Process | None = None
@@ -113,10 +121,10 @@ class Launcher:
         self._stopping = False
 
     def start(self) -> None:
-        """Start the fork server without waiting for it. Call from a thread that lives as long as the process."""
+        """Start the fork server without waiting for it."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process = subprocess.Popen(
-            zygote.command("main", str(theirs.fileno())),
+            zygote.command("main", str(theirs.fileno()), str(os.getpid())),
             pass_fds=[theirs.fileno()],
             env=self._environment,
             stdin=subprocess.DEVNULL,
@@ -132,11 +140,12 @@ class Launcher:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         sys.stdout.flush()
         sys.stderr.flush()
+        driver = os.getpid()
         pid = os.fork()
         if pid == 0:
             try:
                 ours.close()
-                zygote.serve_in_fork(theirs, flow_class, code, self._environment)
+                zygote.serve_in_fork(theirs, driver, flow_class, code, self._environment)
             except BaseException:  # noqa: BLE001 - must not go on as a second driver
                 traceback.print_exc()
             finally:
@@ -148,19 +157,33 @@ class Launcher:
     def ready(self) -> dict[str, Any]:
         """Wait until the flow is loaded: ``mode`` (``fork`` or ``fresh``), ``why`` (if fresh), ``rss``, ``pid``.
 
-        Raises :class:`FlowNotLoadable` with the traceback of the flow's file if it can't be loaded.
+        Raises :class:`FlowNotLoadable` with the traceback of the flow's file if it can't be loaded, and
+        :class:`LauncherDied` if a signal ended the process that loads it, or the run was stopped meanwhile.
         """
-        with self._lock:
+        with self._loading:
             if self._ready is None:
-                assert self._control is not None
-                try:
-                    data = self._control.recv(1 << 20)
-                except OSError:
-                    data = b""
-                self._ready = json.loads(data) if data else {"error": "The process that loads it died."}
+                self._ready = self._hear_that_it_is_ready()
             if "error" in self._ready:
                 raise FlowNotLoadable(self._ready["error"])
             return self._ready
+
+    def _hear_that_it_is_ready(self) -> dict[str, Any]:
+        assert self._control is not None
+        assert self._process is not None
+        try:
+            data = self._control.recv(1 << 20)
+        except OSError:  # closed by us
+            data = b""
+        if data:
+            found: dict[str, Any] = json.loads(data)
+            return found
+        status = self._process.wait()
+        what = f"The process that loads {self.run_context.flow}"
+        if self._stopping:
+            raise LauncherDied(f"{what} was ended: the run was stopped.")
+        if status > SIGNALLED:
+            raise LauncherDied(f"{what} was ended by {signal_name(status - SIGNALLED)}.")
+        return {"error": f"{what} ended with exit status {status} before the flow was loaded."}
 
     def run(
         self, spec: TaskSpec, started: Callable[[int], None], output: Callable[[int, bytes], None]
@@ -176,7 +199,7 @@ class Launcher:
         output
             Called with 1 or 2 and the bytes the process wrote, and with 0 and nothing from time to time.
 
-        Raises :class:`FlowNotLoadable` or :class:`LauncherDied`.
+        Raises :class:`FlowNotLoadable`, :class:`LauncherDied` or :class:`TaskNotStarted`.
         """
         self.ready()
         assert self._control is not None
@@ -210,13 +233,32 @@ class Launcher:
             for status in self._running.values():
                 with contextlib.suppress(OSError):  # it has just ended
                     status.send(b"K")
+        if self._ready is None:
+            self._hang_up()  # nothing runs yet, and loading the flow may take long
 
     def close(self) -> None:
         """End the fork server and everything below it."""
-        if self._control is not None:
-            self._control.close()
+        self._stopping = True
+        self._hang_up()
         if self._process is not None:
             self._process.wait()
+        if self._control is not None:
+            self._control.close()
+
+    def _hang_up(self) -> None:
+        """The guard ends everything then, and a thread that waits for the fork server waits no longer."""
+        if self._control is not None:
+            with contextlib.suppress(OSError):  # the other side has gone already
+                self._control.shutdown(socket.SHUT_RDWR)
+
+
+def signal_name(number: int) -> str:
+    """A signal's name and what it means, for a message."""
+    try:
+        name = signal.Signals(number).name
+    except ValueError:  # one of the real-time signals
+        return f"signal {number}"
+    return f"{name} ({signal.strsignal(number)})"
 
 
 class _Process(Protocol):
@@ -308,6 +350,10 @@ class _Channels:
                     )
                 for message in news.feed(data) if descriptor == self.status.fileno() else ():
                     facts = json.loads(message)
+                    if "refused" in facts:
+                        raise TaskNotStarted(
+                            f"{spec.pathspec}: {facts['refused']}. Run fewer tasks at once (--max-workers)."
+                        )
                     if "started" in facts:
                         pid = facts["started"]
                         started(pid)

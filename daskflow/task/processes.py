@@ -1,9 +1,14 @@
-"""Who descends from whom, read from ``/proc``."""
+"""Who descends from whom, read from ``/proc``, and the end of all of them."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import time
+
+_TICK_SECONDS = 0.005
+_GIVE_UP_SECONDS = 10.0
 
 
 def children_of(pid: int) -> list[int]:
@@ -52,3 +57,54 @@ def command_line(pid: int) -> str:
     except (FileNotFoundError, ProcessLookupError):
         text = ""
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def session_of(pid: int) -> int | None:
+    """The session a process is in, None if it has ended."""
+    with contextlib.suppress(ProcessLookupError):
+        return os.getsid(pid)
+    return None
+
+
+def send(pid: int, number: int) -> None:
+    """Send a signal to a process that may just have ended."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended, or is not ours to end
+        os.kill(pid, number)
+
+
+def send_tree(pid: int, number: int) -> None:
+    """Send a signal to a process and all its descendants, the process itself first so that it starts no more."""
+    below = descendants_of(pid)
+    for one in (pid, *below):
+        send(one, number)
+
+
+def end_descendants(grace: float, keep: int = 0) -> None:
+    """End all descendants of this process but ``keep``: SIGTERM, and after ``grace`` seconds SIGKILL.
+
+    Returns once none runs; also after ten seconds more if the system can't end one.
+    """
+    asked: set[int] = set()
+    patience = time.monotonic() + grace
+    while left := [pid for pid in descendants_of(os.getpid()) if pid != keep and not _reaped(pid)]:
+        now = time.monotonic()
+        if now > patience + _GIVE_UP_SECONDS:
+            return
+        for pid in left:
+            if now >= patience:
+                send(pid, signal.SIGKILL)
+            elif pid not in asked:
+                asked.add(pid)
+                send(pid, signal.SIGTERM)
+        time.sleep(_TICK_SECONDS)
+
+
+def _reaped(pid: int) -> bool:
+    """Whether a process has ended; one that is our child is cleared away."""
+    with contextlib.suppress(ChildProcessError):  # the child of another, who has to clear it away
+        return os.waitpid(pid, os.WNOHANG)[0] != 0
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True

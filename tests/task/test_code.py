@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,9 +17,9 @@ from daskflow.store.storage import storage_at
 from daskflow.task import code as task_code
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.task.conftest import Bench
+
+PACKAGE_ROOT = str(Path(__file__).parents[2])
 
 
 def test_edits_after_the_start_change_nothing(bench: Bench):
@@ -39,6 +41,72 @@ def test_edits_after_the_start_change_nothing(bench: Bench):
 
     assert ran.artifact("seen") == ("old", "old too", "raise ValueError('in the helper')  # old line")
     assert any("# old line" in line for line in ran.stderr)
+
+
+def test_a_module_from_another_entry_of_the_path_is_of_the_snapshot_too(bench: Bench):
+    run = bench.run_of(
+        """
+        import sys, os
+        sys.path.append(os.path.abspath("lib"))
+        import tool
+        self.seen = (tool.VALUE, tool.__file__)
+        self.next(self.end)
+        """,
+        files={"lib/tool.py": "VALUE = 'old'"},
+    )
+    (bench.folder / "lib" / "tool.py").write_text("VALUE = 'new'")
+
+    ran = bench.execute(run)
+
+    assert ran.artifact("seen") == ("old", str(bench.folder / "lib" / "tool.py"))
+
+
+def test_a_built_in_module_is_not_replaced_by_a_local_file_of_its_name(bench: Bench):
+    ran = bench("import errno\nself.seen = errno.ENOENT", files={"errno.py": "ENOENT = 'local'"})
+
+    assert ran.artifact("seen") == 2
+
+
+def test_a_namespace_package_may_have_parts_elsewhere(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    other = bench.folder / "elsewhere"
+    (other / "shared" / "there").mkdir(parents=True)
+    (other / "shared" / "there" / "part.py").write_text("VALUE = 'there'")
+    monkeypatch.setenv("PYTHONPATH", f"{other}:{PACKAGE_ROOT}")
+
+    ran = bench(
+        "import shared.here, shared.there.part\nself.seen = (shared.here.VALUE, shared.there.part.VALUE)",
+        files={"shared/here.py": "VALUE = 'here'"},
+    )
+
+    assert ran.artifact("seen") == ("here", "there"), ran.stderr
+
+
+def test_data_beside_a_module_can_be_read_as_a_resource(bench: Bench):
+    (bench.folder / "pack").mkdir()
+    (bench.folder / "pack" / "words.txt").write_text("words")
+
+    ran = bench(
+        """
+        import importlib.resources, pkgutil
+        self.seen = (importlib.resources.files("pack").joinpath("words.txt").read_text(),
+                     pkgutil.get_data("pack", "words.txt").decode())
+        """,
+        files={"pack/__init__.py": ""},
+    )
+
+    assert ran.artifact("seen") == ("words", "words"), ran.stderr
+
+
+def test_a_module_that_was_deleted_can_still_be_imported(bench: Bench):
+    run = bench.run_of(
+        "import package.late\nself.seen = package.late.VALUE\nself.next(self.end)",
+        files={"package/__init__.py": "", "package/late.py": "VALUE = 'kept'"},
+    )
+    import shutil
+
+    shutil.rmtree(bench.folder / "package")
+
+    assert bench.execute(run).artifact("seen") == "kept"
 
 
 def test_a_snapshot_that_was_changed_by_hand_is_not_run(bench: Bench):
@@ -112,7 +180,7 @@ def test_a_flow_may_be_a_module_of_a_package_run_with_interpreter_flags(tmp_path
         text=True,
         timeout=60,
         check=False,
-        env={**__import__("os").environ, "DASKFLOW_LAUNCHER": launcher},
+        env=os.environ | {"DASKFLOW_LAUNCHER": launcher, "PYTHONPATH": PACKAGE_ROOT},
     )
 
     assert done.returncode == 0, done.stdout + done.stderr

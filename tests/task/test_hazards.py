@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,8 +13,6 @@ import pytest
 from daskflow.task import hazards
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.task.conftest import Bench
 
 UNFIT = {
@@ -30,6 +29,16 @@ UNFIT = {
         "HistGradientBoostingClassifier(max_iter=2).fit(numpy.random.rand(2000, 4), numpy.arange(2000) % 2)",
         "OpenMP",
     ),
+    "an OpenMP pool beside Arrow's": (
+        "import numpy, pandas, pyarrow, pyarrow.compute\n"
+        "pyarrow.table({'a': numpy.random.rand(300_000)}).group_by('a').aggregate([('a', 'sum')])\n"
+        "from sklearn.cluster import KMeans\nKMeans(2, n_init=1).fit(numpy.random.rand(3000, 3))",
+        "OpenMP",
+    ),
+    "a thread that Python's threading does not know": (
+        "import _thread, time\n_thread.start_new_thread(time.sleep, (1000,))",
+        "native thread",
+    ),
 }
 
 FIT = {
@@ -45,6 +54,15 @@ FIT = {
     "a BLAS pool": (
         "import numpy\nnumpy.random.rand(500, 500) @ numpy.random.rand(500, 500)",
         "self.x = float((numpy.random.rand(800, 800) @ numpy.random.rand(800, 800)).sum())",
+    ),
+    "Arrow's pool beside an OpenMP library": (
+        "import numpy, pandas, pyarrow, sklearn.cluster\n"
+        "pyarrow.table({'a': numpy.random.rand(300_000)}).group_by('a').aggregate([('a', 'sum')])",
+        "sklearn.cluster.KMeans(2, n_init=1).fit(numpy.random.rand(3000, 3))",
+    ),
+    "two BLAS pools": (
+        "import numpy, scipy.linalg\na = numpy.random.rand(400, 400)\na @ a\nscipy.linalg.svd(a)",
+        "a @ a\nscipy.linalg.svd(a)\nnumpy.linalg.svd(a)",
     ),
     "an Arrow pool": (
         "import pyarrow, pyarrow.compute, pyarrow.parquet, numpy\n"
@@ -104,6 +122,7 @@ def test_a_driver_that_cannot_be_forked_starts_fresh_interpreters(tmp_path: Path
         text=True,
         timeout=60,
         check=False,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
     )
 
     assert done.returncode == 0, done.stderr

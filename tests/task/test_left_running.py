@@ -71,6 +71,12 @@ def test_what_a_step_leaves_running_ends_with_it(bench: Bench, way: str, end: st
     assert not [pid for pid in running(bench.folder) if pid != os.getpid()]
 
 
+def test_a_fork_that_a_step_left_is_called_so(bench: Bench):
+    ran = bench("import os, time\nif os.fork() == 0:\n    time.sleep(1000)")
+
+    assert any("(a fork of it)" in line for line in ran.stderr), ran.stderr
+
+
 def test_a_process_that_holds_the_pipe_does_not_delay_the_end(bench: Bench):
     began = time.monotonic()
 
@@ -177,5 +183,6 @@ def test_tasks_end_when_the_run_is_stopped(bench: Bench):
     assert ran[0].result.status == "failed"
     assert "[KILLED BY ORCHESTRATOR]" in ran[0].stderr
     assert ran[0].record.process["signal"] == signal.SIGKILL
-    left = [pid for pid in running(bench.folder) if pid not in children_of(os.getpid())]
-    assert left == []
+    guards = children_of(os.getpid())
+    servers = [pid for guard in guards for pid in children_of(guard)]
+    assert not set(running(bench.folder)) - {*guards, *servers}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from tests.task.conftest import Bench
+
+PACKAGE_ROOT = str(Path(__file__).parents[2])
 
 
 def test_a_step_finds_itself_in_the_main_module_of_its_file(bench: Bench):
@@ -43,6 +46,21 @@ def test_a_step_finds_itself_in_the_main_module_of_its_file(bench: Bench):
         "DASKFLOW_RUNTIME_NAME": "dask",
     }
     assert ran.artifact("gc")
+
+
+def test_the_module_path_is_that_of_a_plain_run(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    import os
+    import subprocess
+    import sys
+
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["/first", "/second", PACKAGE_ROOT]))
+    ran = bench("import sys\nself.path = sys.path")
+    (bench.folder / "plain.py").write_text("import sys\nprint(sys.path)")
+    plain = subprocess.run(
+        [sys.executable, "plain.py"], cwd=bench.folder, capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert ran.artifact("path") == __import__("ast").literal_eval(plain.stdout)
 
 
 def test_nothing_of_one_task_reaches_the_next(bench: Bench):
@@ -111,28 +129,39 @@ def test_a_step_may_use_threads_asyncio_subprocesses_and_joblib(bench: Bench):
 RANDOM = """
 import random, secrets, uuid
 import numpy as np
+import helper
+np.random.seed(1)
+random.seed(1)
 module_rng = np.random.default_rng(1)
 module_state = np.random.RandomState(1)
 module_random = random.Random(1)
 np.random.rand()
+class Holder:
+    rng = np.random.Generator(np.random.MT19937(1))
 """
 
 
-def test_every_task_starts_with_fresh_random_state(tmp_path):
-    from tests.task.conftest import Bench
-
-    bench = Bench(tmp_path, "fork")
+def test_every_task_starts_with_fresh_random_state(bench: Bench):
     run = bench.run_of(
         """
-        self.drawn = [np.random.rand(), float(module_rng.random()), module_state.rand(), module_random.random(),
-                      random.random(), str(uuid.uuid4()), secrets.token_hex(4), float(np.random.default_rng().random())]
+        drawn = [np.random.rand(), module_rng.random(), module_rng.spawn(1)[0].random(), module_state.rand(),
+                 module_random.random(), random.random(), np.random.default_rng().random(), Holder.rng.random(),
+                 helper.rng.random(), helper.inner["rng"].random()]
+        self.drawn = [*map(float, drawn), str(uuid.uuid4()), secrets.token_hex(4)]
         self.next(self.end)
         """,
         header=RANDOM,
+        files={
+            "helper.py": """
+            import random
+            import numpy as np
+            rng = np.random.default_rng(2)
+            inner = {"rng": random.Random(2)}
+            """
+        },
     )
 
     ran = [bench.execute(run, str(n)) for n in range(3)]
-    bench.close()
     assert ran[0].result.committed, ran[0].stderr
     drawn = [one.artifact("drawn") for one in ran]
 
