@@ -24,7 +24,6 @@ def plan(table: pa.Table) -> TablePlan | str:
     return TablePlan(
         schema=table.schema,
         rows=table.num_rows,
-        nbytes=table.nbytes,
         rows_of=table.slice,
         about={"kind": "pyarrow.Table", "schema": schema},
         info={"arrow_schema": schema},

@@ -123,11 +123,17 @@ class Sink:
         Of the file.
     keep
         Bytes to hold in memory; 0 for a file in any case.
+
+    Attributes
+    ----------
+    error
+        What the file raised, if it did: libraries that write to it may hide that behind an error of their own.
     """
 
     def __init__(self, create: Create, suffix: str, keep: int) -> None:
         self.size = 0
         self.hash: Hash = xxhash.xxh3_128()
+        self.error: Exception | None = None
         self._create = create
         self._suffix = suffix
         self._keep = keep
@@ -146,7 +152,7 @@ class Sink:
         if self._file is None and self.size > self._keep:
             self.spill()
         if self._file is not None:
-            self._file.write(data)
+            self._to_file(data)
         else:
             self._held.append(bytes(data))
         return length
@@ -154,10 +160,17 @@ class Sink:
     def spill(self) -> None:
         """Go on in the file, whatever the size."""
         if self._file is None:
-            self._file = self._create(self._suffix)
-            for data in self._held:
-                self._file.write(data)
+            self._to_file(b"".join(self._held))
             self._held.clear()
+
+    def _to_file(self, data: Any) -> None:
+        try:
+            if self._file is None:
+                self._file = self._create(self._suffix)
+            self._file.write(data)
+        except Exception as error:
+            self.error = error
+            raise
 
     def inline(self) -> bytes | None:
         """What came, if no file was needed."""

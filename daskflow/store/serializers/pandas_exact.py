@@ -42,6 +42,8 @@ def column_refusal(values: Any, kind: pa.DataType | str) -> str:
 def _category_refusal(categories: Any) -> str:
     if categories.memory_usage(deep=True) > MAX_CATEGORIES:
         return f"has {len(categories):,} categories"
+    if categories.name is not None or getattr(categories, "freq", None) is not None:
+        return "has categories that have a name or a frequency"
     labels = values_of(categories)
     reason = column_refusal(labels, arrow_type(labels))
     return f"has categories of which the set {reason}" if reason else ""

@@ -122,11 +122,9 @@ def _checked_plan(
         if isinstance(part.dtype, pd.CategoricalDtype)
     }
     types = [str(kind) for kind in kinds]
-    nbytes = int(sum(getattr(part, "nbytes", 0) for part in values))
     return TablePlan(
         schema=schema,
         rows=len(frame),
-        nbytes=nbytes,
         rows_of=rows_of,
         about=spec | {"types": types, "categories": categories},
         info={"pandas": spec},

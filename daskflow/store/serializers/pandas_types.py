@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import datetime
 import decimal
+import uuid
+import zoneinfo
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,9 +39,16 @@ def describe(dtype: Any) -> Any:
         return {"string": dtype.storage, "na": "NA" if getattr(dtype, "na_value", pd.NA) is pd.NA else "nan"}
     if isinstance(dtype, pd.ArrowDtype):
         return "arrow"
+    if isinstance(dtype, pd.DatetimeTZDtype) and isinstance(dtype.tz, zoneinfo.ZoneInfo):
+        # By name pandas would make another class of "UTC", which is what Arrow gives.
+        return {"zone": dtype.tz.key, "unit": dtype.unit} if dtype.tz.key else None
     if not any(cls.__name__ in BY_NAME for cls in type(dtype).__mro__):
         return None
-    return str(dtype) if is_same_dtype(pd.api.types.pandas_dtype(str(dtype)), dtype) else None
+    try:
+        again = pd.api.types.pandas_dtype(str(dtype))
+    except TypeError:  # a zone that has no name, say
+        return None
+    return str(dtype) if is_same_dtype(again, dtype) else None
 
 
 def is_same_dtype(one: Any, other: Any) -> bool:
@@ -90,6 +99,8 @@ def object_type(values: Any) -> pa.DataType | str:
     kind = next(iter(found), type(None))
     if kind is decimal.Decimal:
         return _decimal_type(values)
+    if kind is uuid.UUID:
+        return _uuid_type(values)
     known = {
         type(None): pa.null(),
         str: pa.large_string(),
@@ -101,6 +112,15 @@ def object_type(values: Any) -> pa.DataType | str:
         datetime.time: pa.time64("us"),
     }
     return known.get(kind, f"holds objects of type {kind.__name__}")
+
+
+def _uuid_type(values: Any) -> pa.DataType | str:
+    import pyarrow as pa
+
+    plain = all(value is None or value.is_safe is uuid.SafeUUID.unknown for value in values)
+    if not plain or not hasattr(pa, "uuid"):  # since pyarrow 18
+        return "holds objects of type UUID that Arrow changes"
+    return pa.uuid()
 
 
 def _decimal_type(values: Any) -> pa.DataType | str:
@@ -138,14 +158,38 @@ def from_arrow(column: pa.ChunkedArray, spec: Any, categories: pa.Array | None) 
         return pd.arrays.ArrowExtensionArray(column)
     if isinstance(spec, dict) and "string" in spec:
         return string_dtype(spec).__from_arrow__(column)
-    if isinstance(spec, dict):
+    if isinstance(spec, dict) and "category" in spec:
         return _categorical(column, spec, categories)
-    dtype = pd.api.types.pandas_dtype(spec)
+    dtype = zone_dtype(spec) if isinstance(spec, dict) else pd.api.types.pandas_dtype(spec)
     if not isinstance(dtype, np.dtype):
         found = dtype.__from_arrow__(column)
         return found.copy()  # pandas gives a read-only view of Arrow's memory where it can
-    values = column.to_numpy().astype(dtype, copy=False)
+    values = _take_over(column, dtype)
+    if values is None:
+        values = column.to_numpy().astype(dtype, copy=False)
     return values if values.flags.writeable else values.copy()
+
+
+def _take_over(column: pa.ChunkedArray, dtype: Any) -> Any | None:
+    """The column's own memory as a NumPy array, writable if nobody forbids; None if it must be converted.
+
+    What was read from a file belongs to nobody else. ``to_numpy`` forbids writing, so it takes a copy.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    if (
+        dtype.kind == "b"
+        or column.num_chunks != 1
+        or column.null_count
+        or column.type != pa.from_numpy_dtype(dtype)
+    ):
+        return None
+    chunk = column.chunk(0)
+    memory = chunk.buffers()[1]
+    if memory is None:
+        return None
+    return np.frombuffer(memory, dtype, count=len(chunk), offset=chunk.offset * dtype.itemsize)
 
 
 def _objects(column: pa.ChunkedArray) -> Any:
@@ -165,6 +209,13 @@ def string_dtype(spec: dict[str, str]) -> Any:
     import pandas as pd
 
     return pd.StringDtype(spec["string"], **({"na_value": np.nan} if spec["na"] == "nan" else {}))
+
+
+def zone_dtype(spec: dict[str, str]) -> Any:
+    """The dtype of times in a zone, of a description."""
+    import pandas as pd
+
+    return pd.DatetimeTZDtype(spec["unit"], zoneinfo.ZoneInfo(spec["zone"]))
 
 
 def _categorical(column: pa.ChunkedArray, spec: dict[str, Any], categories: pa.Array | None) -> Any:

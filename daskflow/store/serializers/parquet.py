@@ -58,7 +58,12 @@ class ParquetSerializer(Serializer):
         if reason:
             return Refused(reason)
         file = _ParquetFile(create)
-        digest = polars_frames.write(frame, file)  # type: ignore[arg-type]  # as above
+        try:
+            digest = polars_frames.write(frame, file)  # type: ignore[arg-type]  # as above
+        except Exception:
+            if file.error is not None:
+                raise file.error from None
+            raise
         columns = [[name, str(dtype)] for name, dtype in frame.schema.items()]
         info = _table_info(kind, columns, frame.height)
         return Encoded(self.encoding, digest, file.size, kind, file=self.encoding, info=info)
@@ -135,6 +140,10 @@ class _ParquetFile:
     @property
     def size(self) -> int:
         return self._sink.size
+
+    @property
+    def error(self) -> Exception | None:
+        return self._sink.error
 
     def write(self, data: Any) -> int:
         return self._sink.write_aside(data)

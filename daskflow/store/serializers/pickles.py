@@ -64,7 +64,7 @@ class PickleSerializer(Serializer):
         )  # base64 makes four characters of three bytes
         buffers: list[pickle.PickleBuffer] = []
         pickler = FlowPickler(sink, _set_aside(buffers))
-        _dump(pickler, value)
+        _dump(pickler, value, sink)
         info: dict[str, Any] = {"parts": _write_parts(sink, pickler.of_main, buffers)}
         if pickler.of_main:
             info["main"] = main_identity()
@@ -188,12 +188,14 @@ def _set_aside(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuf
     return callback
 
 
-def _dump(pickler: FlowPickler, value: Any) -> None:
+def _dump(pickler: FlowPickler, value: Any, sink: Sink) -> None:
     try:
         pickler.dump(value)
     except (MemoryError, StoreError, UnpicklableArtifactException):
         raise
     except Exception as error:
+        if sink.error is not None:
+            raise sink.error from None
         if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
             reason = "it is nested too deeply (a long linked list, say); store it in a flatter form"
         else:

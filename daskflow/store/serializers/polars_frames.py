@@ -48,8 +48,9 @@ def read(file: BinaryIO) -> pl.DataFrame:
     """The frame of a file. Raises :class:`DataMissing` if it is damaged."""
     import polars as pl
 
+    data = file.read()  # polars would panic at an error in here
     try:
-        return pl.read_parquet(file)
+        return pl.read_parquet(data)
     except pl.exceptions.ComputeError as error:
         raise DataMissing(f"The file of a table is damaged: {error}") from error
 

@@ -20,7 +20,7 @@ MAX_GROUP = 8 * BLOCK
 """Rows of a row group; fewer if they are wide."""
 GROUP_BYTES = 256 * 1024 * 1024
 SAMPLE = 65_536
-"""Rows on which encodings are tried; smaller tables get the default, a dictionary."""
+"""Rows from the middle, on which encodings are tried; smaller tables get the default, a dictionary."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class TablePlan:
     ----------
     schema
         Of the file.
-    rows, nbytes
-        Its length, and about how much memory it takes.
+    rows
+        Its length.
     rows_of
         Start and length to these rows as Arrow, without a copy where that is possible.
     about
@@ -43,7 +43,6 @@ class TablePlan:
 
     schema: pa.Schema
     rows: int
-    nbytes: int
     rows_of: Callable[[int, int], pa.Table]
     about: dict[str, Any]
     info: dict[str, Any] = field(default_factory=dict)
@@ -54,8 +53,10 @@ def write_table(plan: TablePlan, file: BinaryIO) -> str:
     import pyarrow.parquet as pq
 
     identity = TableHash(plan.about)
-    step = group_rows(plan.rows, plan.nbytes)
-    with pq.ParquetWriter(file, plan.schema, **best_options(plan)) as writer:
+    some = min(plan.rows, SAMPLE)
+    sample = plan.rows_of((plan.rows - some) // 2, some)
+    step = group_rows(plan.rows, sample.nbytes * plan.rows // max(some, 1))
+    with pq.ParquetWriter(file, plan.schema, **best_options(sample)) as writer:
         for start in range(0, plan.rows, step):
             table = plan.rows_of(start, min(step, plan.rows - start))
             identity.add(table.columns)
@@ -69,15 +70,14 @@ def group_rows(rows: int, nbytes: int) -> int:
     return max(BLOCK, min(MAX_GROUP, affordable))
 
 
-def best_options(plan: TablePlan) -> dict[str, Any]:
+def best_options(sample: pa.Table) -> dict[str, Any]:
     """Options of the Parquet writer: for each column the encoding that makes a sample smallest."""
     chosen: dict[str, Any] = {"compression": COMPRESSION, "compression_level": COMPRESSION_LEVEL}
-    if plan.rows < SAMPLE:
+    if len(sample) < SAMPLE:
         return chosen
-    sample = plan.rows_of((plan.rows - SAMPLE) // 2, SAMPLE)
     sizes = _column_sizes(sample, {"use_dictionary": True})
     plain = _column_sizes(sample, {"use_dictionary": False})
-    fixed = [field.name for field in plan.schema if _has_dictionary(field.type)]
+    fixed = [field.name for field in sample.schema if _has_dictionary(field.type)]
     special = {
         path: encoding
         for path, (_, kind) in sizes.items()

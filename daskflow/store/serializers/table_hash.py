@@ -66,6 +66,8 @@ def can_hash(kind: pa.DataType) -> bool:
         return all(can_hash(plain.field(i).type) for i in range(plain.num_fields))
     if _is_list(plain):
         return can_hash(plain.value_type)
+    if pa.types.is_interval(plain):  # primitive, but of three parts
+        return False
     return bool(
         pa.types.is_null(plain)
         or pa.types.is_boolean(plain)

@@ -42,7 +42,9 @@ def check_roundtrip(value: Any, *, inline_limit: int = 16_384) -> Encoded:
         assert encoded.size == len(files.file.getvalue())
     assert not files.file.closed
     again, _, _ = roundtrip(back, inline_limit)
-    assert again.hash == encoded.hash
+    if encoded.encoding != "pickle" or not encoded.type.startswith(("pandas.", "polars.")):
+        # The pickle of a frame also says how it lay in memory, which loading may change.
+        assert again.hash == encoded.hash
     assert again.encoding == encoded.encoding
     assert again.type == encoded.type
     return encoded
@@ -106,8 +108,11 @@ def _polars(one: Any, other: Any) -> None:
 
 
 def _pyarrow(one: Any, other: Any) -> None:
-    assert one.schema.equals(other.schema, check_metadata=True)
-    assert one.equals(other) or one.to_pylist() == other.to_pylist()
+    if hasattr(one, "schema"):
+        assert one.schema.equals(other.schema, check_metadata=True)
+    else:
+        assert one.type == other.type
+    assert one.equals(other) or repr(one.to_pylist()) == repr(other.to_pylist())  # NaN equals nothing
 
 
 def _numpy(one: Any, other: Any) -> None:
