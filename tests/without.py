@@ -27,7 +27,7 @@ def bare_write() -> None:
 
     def create(self: Any, path: str, data: bytes) -> bool:
         final = self.locate(path)
-        storage.make_folder(os.path.dirname(final))
+        os.makedirs(os.path.dirname(final), exist_ok=True)
         try:
             descriptor = os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         except FileExistsError:
@@ -45,6 +45,84 @@ def no_folder_sync() -> None:
     from daskflow.store import storage
 
     storage.sync_folder = lambda folder: None
+
+
+def no_content_sync() -> None:
+    """A commit whose content may not survive a crash of the machine."""
+    from daskflow.store import storage
+
+    def write(path: str, data: bytes) -> None:
+        with open(path, "xb") as file:
+            file.write(data)
+
+    storage.write_durably = write
+
+
+def replacing_rename() -> None:
+    """Where there are no hard links, a rename that replaces what is there."""
+    from daskflow.store import storage
+
+    storage._RENAME_NOREPLACE = 0
+
+
+def no_probe() -> None:
+    """A store is believed to keep create-only promises."""
+    from daskflow.store import runs
+
+    real = runs.new_run
+
+    def new_run(storage: Any, flow: str, record: Any) -> Any:
+        create, created = storage.create, set()
+
+        def believed(path: str, data: bytes) -> bool:
+            if path in created:
+                return False
+            made: bool = create(path, data)
+            created.update({path} if made else ())
+            return made
+
+        storage.create = believed
+        try:
+            return real(storage, flow, record)
+        finally:
+            storage.create = create
+
+    runs.new_run = new_run
+
+
+def numbers_that_are_only_looked_up() -> None:
+    """A run number that is taken because nobody seemed to have it."""
+    from daskflow.store import records, runs
+
+    def new_run(storage: Any, flow: str, record: Any) -> Any:
+        number = str(max(runs.run_numbers(storage, flow), default=0) + 1)
+        storage.create(f"{flow}/{number}/run.json", records.encode({"format": 1} | record(number)))
+        return runs.RunStore(storage, flow, number)
+
+    runs.new_run = new_run
+
+
+def unpickled_items() -> None:
+    """Plain items of a foreach that are pickles."""
+    from daskflow.store import items
+
+    items._json_text = lambda item: None
+
+
+def silent_damage() -> None:
+    """A damaged record that is taken for one that is not there."""
+    from daskflow.errors import StoreError
+    from daskflow.store import runs
+
+    real = runs.RunStore.read
+
+    def read(self: Any, path: str) -> Any:
+        try:
+            return real(self, path)
+        except StoreError:
+            return None
+
+    runs.RunStore.read = read  # type: ignore[method-assign]
 
 
 def own_record_counts() -> None:
@@ -83,24 +161,24 @@ def shared_execution_names() -> None:
 
 def copied_randomness() -> None:
     """Forks that draw the same numbers."""
-    from daskflow.task import child
+    from daskflow.task import randomness
 
-    child.freshen_randomness = lambda: None
+    randomness.freshen = lambda: None
 
 
 def orphans_are_left() -> None:
     """A fork server that does not care for what tasks leave running."""
-    from daskflow.task import zygote
+    from daskflow.task import server
 
-    zygote.Server._adopt = lambda self, owner: None  # type: ignore[method-assign]
+    server.Server._adopt = lambda self, ended: None  # type: ignore[method-assign]
 
 
 def server_outlives_its_worker() -> None:
-    """A fork server that leaves without ending what it started."""
-    from daskflow.task import zygote
+    """A guard that ends the fork server and nothing else."""
+    from daskflow.task import guard, wire
 
-    zygote.Server._leave = lambda self: os._exit(0)  # type: ignore[method-assign,assignment]
-    zygote.wire.die_with_parent = lambda signal: None
+    guard.end_descendants = lambda grace, keep=0: None
+    wire.die_with_parent = lambda signal: None
 
 
 def everything_is_forked() -> None:

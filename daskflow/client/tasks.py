@@ -235,12 +235,12 @@ class Task(Stored[DataArtifact]):
         """
         if stream not in STREAMS:
             raise ValueError(f"There is no log '{stream}': use {' or '.join(STREAMS)}.")
-        for line in _stored_lines(self._log(stream, attempt)):
+        for line in self._log(stream, attempt).splitlines():
             when, _, text = line.partition(" ")
             yield moment(when), (text if as_unicode else text.encode())
 
     def _text(self, stream: str) -> str:
-        lines = _stored_lines(self._log(stream, None))
+        lines = self._log(stream, None).splitlines()
         return "".join(line.partition(" ")[2] + "\n" for line in lines)
 
     def _log(self, stream: str, attempt: int | None) -> str:
@@ -436,8 +436,3 @@ class Artifacts:
 
     def __repr__(self) -> str:
         return f"<Artifacts of {self._task!r}: {listed(self._task._child_names())}>"
-
-
-def _stored_lines(text: str) -> list[str]:
-    """The lines of a log; only a newline ends one, not the carriage return of a progress bar."""
-    return text.split("\n")[:-1]

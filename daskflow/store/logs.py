@@ -10,6 +10,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from daskflow.errors import StoreError
 from daskflow.store.records import Log
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class LogWriter:
         self._tail_bytes = 0
         self._dropped = False
         self._in_file = False
+        self._trouble: StoreError | None = None
         self._flushed = time.monotonic()
 
     def add(self, when: str, lines: Iterable[str]) -> None:
@@ -74,7 +76,11 @@ class LogWriter:
             self._flush()
 
     def close(self) -> Log:
-        """Everything that was added, in the record or in the file."""
+        """Everything that was added, in the record or in the file.
+
+        Raises :class:`StoreError` if part of it could not be written, then or earlier: a task is not disturbed by
+        the trouble of its log.
+        """
         if self._dropped:
             self._pending.append(b"%b %b\n" % (self._tail[0].partition(b" ")[0], TRUNCATED.encode()))
         self._pending += self._tail
@@ -83,6 +89,8 @@ class LogWriter:
         if not self._in_file and self._pending_bytes <= INLINE_BYTES:
             return Log(self._size, text=b"".join(self._pending).decode())
         self._flush()
+        if self._trouble is not None:
+            raise self._trouble
         return Log(self._size, path=self._path)
 
     def _keep(self, stored: bytes) -> None:
@@ -101,8 +109,11 @@ class LogWriter:
     def _flush(self) -> None:
         self._flushed = time.monotonic()
         if self._pending:
-            self._storage.append(self._path, b"".join(self._pending))
             self._in_file = True
+            try:
+                self._storage.append(self._path, b"".join(self._pending))
+            except StoreError as error:  # told at the end; what comes later may find room again
+                self._trouble = self._trouble or error
         self._pending.clear()
         self._pending_bytes = 0
 

@@ -6,7 +6,14 @@ import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from daskflow.errors import DamagedRecordWarning, DataMissing, NotFound, StoreError
+from daskflow.errors import (
+    DamagedRecordWarning,
+    DaskflowException,
+    DataException,
+    DataMissing,
+    NotFound,
+    StoreError,
+)
 from daskflow.pathspec import TaskName
 from daskflow.store import records
 from daskflow.store.layout import NOT_STEPS, PARAMETERS, Layout
@@ -18,6 +25,9 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from daskflow.store.storage import Storage
+
+MAX_REMEMBERED = 10_000
+"""Records that a run's store keeps at hand, some 5 kB each; a run may have a hundred thousand."""
 
 
 def flows(storage: Storage) -> list[str]:
@@ -45,7 +55,7 @@ def new_run(storage: Storage, flow: str, record: Callable[[str], dict[str, Any]]
         layout = Layout(flow, str(number))
         content = records.encode({"format": records.FORMAT} | record(str(number)))
         if storage.create(layout.run_record, content):
-            if storage.create(layout.run_record, b"probe"):
+            if storage.create(layout.run_record, content):
                 raise StoreError(f"{storage.url} let a file be replaced that must be created only once.")
             return RunStore(storage, flow, str(number))
 
@@ -81,12 +91,14 @@ class RunStore:
 
     def task(self, name: TaskName) -> TaskRecord | None:
         """The commit of a task, None if it has none. Raises :class:`StoreError` if it is damaged."""
-        if name not in self._committed:
+        record = self._committed.get(name)
+        if record is None:
             record = self._task_record(self.layout.commit(name))
-            if record is None:
-                return None
-            self._committed[name] = record
-        return self._committed[name]
+            if record is not None:
+                if len(self._committed) >= MAX_REMEMBERED:
+                    self._committed.clear()
+                self._committed[name] = record
+        return record
 
     def _task_record(self, path: str) -> TaskRecord | None:
         data = self.read(path)
@@ -104,8 +116,7 @@ class RunStore:
         """
         path = self.layout.commit(record.name)
         if self.storage.create(path, records.encode(record.to_json())):
-            self._committed[record.name] = record
-            return record
+            return record  # not remembered: who commits a hundred thousand reads hardly any of them
         winner = self.task(record.name)
         if winner is None:
             raise DataMissing(f"{self.storage.locate(path)} exists and can't be read.")
@@ -178,18 +189,28 @@ class RunStore:
     def load(self, name: str, ref: ArtifactRef) -> Any:
         """The value of an artifact.
 
-        Raises :class:`DataMissing` if its file is gone, and :class:`DataException` if it can't be loaded.
+        Raises :class:`DataMissing` if its file is gone or damaged, :class:`DataException` if it can't be loaded for
+        another reason, and :class:`StoreError` if the file can't be read; the first two name the artifact.
         """
         found = self.resolve(name, ref)
-        return decode(found.encoding, found.info, found.inline, lambda: self._open(name, found))
+        place = f" from {self.storage.locate(found.path)}" if found.path else ""
+        trouble = f"Artifact '{name}' of {self.flow}/{self.run} ({found.type}) can't be loaded{place}"
+        try:
+            return decode(found.encoding, found.info, found.inline, lambda: self._open(found))
+        except (DataMissing, DataException) as error:
+            raise type(error)(f"{trouble}: {error.message}") from error
+        except (DaskflowException, MemoryError):
+            raise
+        except Exception as error:  # a damaged pickle may raise anything, and so may a class that is loaded
+            raise DataException(f"{trouble}: {error!r}.") from error
 
-    def _open(self, name: str, ref: ArtifactRef) -> BinaryIO:
-        assert ref.path is not None
+    def _open(self, ref: ArtifactRef) -> BinaryIO:
+        if ref.path is None:
+            raise DataMissing("Its record holds neither the value nor a path to it.")
         try:
             return self.storage.open(ref.path)
         except FileNotFoundError:
-            place = self.storage.locate(ref.path)
-            raise DataMissing(f"The file of artifact '{name}', {place}, is missing.") from None
+            raise DataMissing("There is no such file.") from None
 
 
 _RUN = re.compile(r"[1-9][0-9]*")

@@ -203,18 +203,6 @@ def test_logs_are_lines_with_their_times(finished: RunStore):
         list(task.loglines("stdin"))
 
 
-def test_only_a_newline_ends_a_line_of_a_log(past: Past):
-    store = past.run()
-    name = TaskName("start", "0")
-    bar = "10%\r20%\x0c\u2028done"
-    past.storage.append(
-        store.layout.log(name, "0.ab", "stdout"), f"2026-01-01T00:00:00.000000Z {bar}\n".encode()
-    )
-
-    assert [text for _, text in Task("F/1/start/0").loglines("stdout")] == [bar]
-    assert Task("F/1/start/0").stdout == f"{bar}\n"
-
-
 def test_a_failed_task_shows_its_last_attempt(past: Past):
     store = past.run()
     error = {"type": "builtins.ValueError", "exception": "no", "stacktrace": "Traceback ..."}

@@ -1,309 +1,410 @@
-"""The frontier against a simulated run: any valid flow, any order of results."""
+"""What may run next: the same in the end, in whatever order results come."""
 
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_flows import LOOP, TASK, Decisions, RandomFlow, sequences
+from shapes import Flow, Part, shapes
 
-from daskflow.engine.frontier import Frontier, next_attempt
+from daskflow.engine.frontier import Frontier, Planned, next_attempt
 from daskflow.errors import InternalError
 from daskflow.pathspec import TaskName
 from daskflow.store.layout import PARAMETERS
-from daskflow.task.spec import RunContext, TaskResult
+from daskflow.task.spec import RunContext, TaskResult, TaskSpec
 
-RUN = RunContext("Drawn", "1", "/store", "hash", 0, "/", 1 << 20, "auto")
-ORDERS = st.integers(0, 2**32 - 1)
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+RUN = RunContext("F", "1", "/store", "hash", 0, "/", 10**6, "auto")
+
+
+def steps(count: int) -> list[Part]:
+    return [Part("step") for _ in range(count)]
+
+
+def named(names: Iterable[str]) -> set[TaskName]:
+    return {TaskName.of(name) for name in names}
 
 
 class Simulation:
-    """A run in which tasks take no time, and their results come in an order that a seed decides."""
+    """Executes what the frontier plans, one task at a time, and checks each plan against its rules."""
 
-    def __init__(self, flow, decisions, order=0):
+    def __init__(self, flow: Flow) -> None:
         self.flow = flow
-        self.decisions = decisions
         self.frontier = Frontier(flow.graph, RUN)
-        self.random = random.Random(order)
-        self.planned = {}
-        self.regions = []
-        self.open = []
-        self.done = set()
+        self.planned: dict[TaskName, Planned] = {}
+        self.done: set[TaskName] = set()
+        self.regions: list[list[Planned]] = []
         self.take(self.frontier.start())
 
-    def take(self, region):
-        """Check a region and add its tasks to those whose result may come."""
-        if region:
-            self.regions.append([task.spec.name for task in region])
-        before = set()
+    def take(self, region: list[Planned]) -> None:
+        """Check a region and add it to what is planned."""
+        here: set[TaskName] = set()
         for task in region:
-            spec = task.spec
-            assert spec.name not in self.planned, f"{spec.name} is planned twice"
-            assert set(task.upstream) <= before, f"{spec.name} is planned before what it depends on"
-            assert task.upstream == tuple(parent for parent in spec.parents if parent in before)
-            elsewhere = set(spec.parents) - before - {PARAMETERS}
-            assert elsewhere <= self.done, f"{spec.name} does not wait for {elsewhere - self.done}"
-            self.planned[spec.name] = spec
-            before.add(spec.name)
-        self.open += before
+            name, parents = task.spec.name, task.spec.parents
+            assert name not in self.planned, f"{name} is planned twice"
+            assert set(task.upstream) == {parent for parent in parents if parent in here}
+            assert set(parents) <= self.done | here | {PARAMETERS}, f"{name} can't have its inputs"
+            self.planned[name] = task
+            here.add(name)
+        if region:
+            self.regions.append(region)
 
-    def result(self, name, status="committed"):
-        node = self.flow.graph[name.step]
-        if node.type == "foreach":
-            width = 1 + self.decisions.of(name, self.decisions.widest)
-            return TaskResult(name, 0, status, node.targets, size=width)
-        if node.type != "switch":
-            return TaskResult(name, 0, status, node.targets)
-        if node.recursive:
-            first = TaskName(name.step, name.task_id.partition(".")[0])
-            again = self.planned[name].iteration < self.decisions.of(first, 3)
-            return TaskResult(name, 0, status, (name.step if again else f"{name.step}x",))
-        targets = list(dict(node.cases).values())
-        return TaskResult(name, 0, status, (targets[self.decisions.of(name, len(targets))],))
+    def ready(self) -> list[TaskName]:
+        """The tasks whose turn it may be now."""
+        return [
+            name
+            for name, task in self.planned.items()
+            if name not in self.done and self.done.issuperset(task.upstream)
+        ]
 
-    def deliver(self, name):
-        """The task is committed, and the driver hears of it."""
-        self.open.remove(name)
+    def result(self, name: TaskName, status: str = "committed") -> TaskResult:
+        """How a task goes."""
+        spec = self.planned[name].spec
+        targets, size = spec.node.targets, None
+        if spec.node.type == "foreach":
+            size = self.flow.size(name)
+        elif spec.node.condition == "again":
+            targets = (targets[0],) if self.flow.again(name, spec.iteration) else (targets[1],)
+        elif spec.node.type == "switch":
+            targets = (targets[self.flow.branch(name, len(targets))],)
+        return TaskResult(name, spec.attempt, status, targets=targets, size=size)
+
+    def finish(self, name: TaskName) -> list[Planned]:
+        """Let a task be committed; the region it opens."""
+        assert not self.frontier.finished
         self.done.add(name)
         region = self.frontier.done(self.result(name))
         self.take(region)
         return region
 
-    def any_open(self):
-        """A task that is planned and not over. A region's results may come in any order, not only along its edges."""
-        return self.random.choice(sorted(self.open))
-
-    def to_the_end(self):
-        while self.open:
-            assert not self.frontier.finished or TaskName("end", "0") in self.done
-            self.deliver(self.any_open())
-        return self
-
-    def parents(self):
-        return {name: spec.parents for name, spec in self.planned.items()}
+    def run(self, choose: Callable[[list[TaskName]], TaskName]) -> dict[TaskName, TaskSpec]:
+        """Run to the end; the tasks that were planned."""
+        while ready := self.ready():
+            self.finish(choose(ready))
+        assert self.done == set(self.planned)
+        assert self.frontier.finished
+        return {name: task.spec for name, task in self.planned.items()}
 
 
-def flow_of(*blocks):
-    return RandomFlow(list(blocks))
+def first(ready: list[TaskName]) -> TaskName:
+    return ready[0]
 
 
-@given(sequences(), ORDERS, ORDERS)
-def test_any_order_of_results_gives_each_task_of_the_flow_once_with_its_parents(blocks, seed, order):
-    flow = RandomFlow(blocks)
-    decisions = Decisions(seed)
-
-    run = Simulation(flow, decisions, order).to_the_end()
-
-    assert run.parents() == flow.tasks(decisions)
-    assert run.frontier.finished
+def last(ready: list[TaskName]) -> TaskName:
+    return ready[-1]
 
 
-@given(sequences(leaves=(TASK,), kinds=("split",)), ORDERS)
-def test_a_flow_that_decides_nothing_is_one_region(blocks, order):
-    flow = RandomFlow(blocks)
-
-    run = Simulation(flow, Decisions(), order)
-
-    assert len(run.regions) == 1
-    assert run.parents() == flow.tasks(Decisions())
-    run.to_the_end()
-    assert len(run.regions) == 1
+# Any flow, in any order
 
 
-@given(sequences(), ORDERS, ORDERS)
-def test_a_result_that_comes_twice_changes_nothing(blocks, seed, order):
-    run = Simulation(RandomFlow(blocks), Decisions(seed), order)
+@settings(max_examples=150, deadline=None)
+@given(shapes(), st.integers(0, 1000), st.integers(0, 1000))
+def test_in_any_order_of_results_just_the_tasks_of_the_flow_run_with_their_inputs_in_order(
+    shape: list[Part], seed: int, order: int
+):
+    flow = Flow(shape, seed)
+    expected = flow.tasks()
 
-    while run.open:
-        name = run.any_open()
-        run.deliver(name)
-        for heard in run.done:
-            assert run.frontier.done(run.result(heard)) == []
+    specs = Simulation(flow).run(random.Random(order).choice)
 
-    assert run.parents() == run.flow.tasks(run.decisions)
-
-
-@given(sequences(), ORDERS, ORDERS, st.sampled_from(["failed", "not_run"]))
-def test_only_what_is_committed_opens_anything(blocks, seed, order, status):
-    run = Simulation(RandomFlow(blocks), Decisions(seed), order)
-
-    while run.open:
-        name = run.any_open()
-        assert run.frontier.done(run.result(name, status)) == []
-        assert run.frontier.finished == (TaskName("end", "0") in run.done)
-        run.deliver(name)
-
-    assert run.parents() == run.flow.tasks(run.decisions)
+    assert {name: spec.parents for name, spec in specs.items()} == expected
 
 
-@given(sequences(), ORDERS, ORDERS)
-def test_what_depends_on_a_failed_task_is_not_opened_by_others(blocks, seed, order):
-    run = Simulation(RandomFlow(blocks), Decisions(seed), order)
-    failed = run.any_open()
-    run.open.remove(failed)
+@settings(max_examples=50, deadline=None)
+@given(shapes(), st.integers(0, 1000), st.integers(0, 1000))
+def test_results_may_overtake_each_other_on_their_way_to_the_driver(shape: list[Part], seed: int, order: int):
+    flow = Flow(shape, seed)
+    simulation = Simulation(flow)
+    chance = random.Random(order)
 
-    run.frontier.done(run.result(failed, "failed"))
-    while run.open:
-        run.deliver(run.any_open())
+    while open_tasks := sorted(set(simulation.planned) - simulation.done):
+        region = simulation.frontier.done(simulation.result(name := chance.choice(open_tasks)))
+        simulation.done.add(name)
+        simulation.take(region)
 
-    later = {failed}
-    for region in run.regions[1:]:
-        assert all(later.isdisjoint(run.planned[name].parents) for name in region)
-
-
-def test_a_foreach_opens_one_region_with_all_items_and_the_join():
-    run = Simulation(flow_of(("foreach", [[TASK, TASK]])), Decisions(widest=1))
-    run.decisions.of = lambda _name, _choices: 2
-    assert [[str(name) for name in region] for region in run.regions] == [["start/0", "foreach1/0"]]
-
-    region = run.deliver(TaskName("foreach1", "0"))
-
-    assert [(str(task.spec.name), [str(name) for name in task.upstream]) for task in region] == [
-        ("task4/0", []),
-        ("task4/1", []),
-        ("task4/2", []),
-        ("task3/0", ["task4/0"]),
-        ("task3/1", ["task4/1"]),
-        ("task3/2", ["task4/2"]),
-        ("foreach1j/0", ["task3/0", "task3/1", "task3/2"]),
-        ("end/0", ["foreach1j/0"]),
-    ]
-    assert [frame.to_json() for frame in region[1].spec.stack] == [
-        {"kind": "foreach", "split": "foreach1/0", "index": 1, "size": 3, "var": "xs"}
-    ]
+    assert {name: task.spec.parents for name, task in simulation.planned.items()} == flow.tasks()
 
 
-def test_branches_come_into_a_join_as_declared_whichever_is_known_first():
-    flow = flow_of(("split", [[("switch", [[TASK], [TASK]])], [TASK], [LOOP]]))
-    run = Simulation(flow, Decisions())
-    split = TaskName("split1", "0")
+@settings(max_examples=50, deadline=None)
+@given(shapes(), st.integers(0, 1000))
+def test_the_same_task_is_the_same_spec_in_any_order(shape: list[Part], seed: int):
+    one, other = (Simulation(Flow(shape, seed)).run(choose) for choose in (first, last))
 
-    run.to_the_end()
-
-    join = run.planned[TaskName("split1j", "0")]
-    branches = [run.planned[parent].stack[-1] for parent in join.parents]
-    assert [(frame.split, frame.index, frame.size) for frame in branches] == [
-        (split, 0, 3),
-        (split, 1, 3),
-        (split, 2, 3),
-    ]
+    assert one == other
 
 
-def test_items_that_come_by_several_steps_are_grouped_by_step_and_keep_their_order_within():
-    run = Simulation(flow_of(("foreach", [[("switch", [[TASK], [TASK]])]])), Decisions())
-    run.decisions.of = lambda name, _choices: 3 if name.step == "foreach1" else (int(name.task_id) + 1) % 2
+@settings(max_examples=50, deadline=None)
+@given(shapes(), st.integers(0, 1000), st.integers(0, 1000))
+def test_a_result_that_comes_twice_changes_nothing(shape: list[Part], seed: int, order: int):
+    simulation = Simulation(Flow(shape, seed))
+    chance = random.Random(order)
 
-    run.to_the_end()
+    while ready := simulation.ready():
+        simulation.finish(chance.choice(ready))
+        again = simulation.result(chance.choice(sorted(simulation.done)))
+        assert simulation.frontier.done(again) == []
 
-    parents = run.planned[TaskName("foreach1j", "0")].parents
-    assert list(map(str, parents)) == ["task4/1", "task4/3", "task5/0", "task5/2"]
-
-
-def test_two_items_that_come_by_two_steps_are_grouped_by_step_too():
-    run = Simulation(flow_of(("foreach", [[("switch", [[TASK], [TASK]])]])), Decisions())
-    run.decisions.of = lambda name, _choices: 1 if name.step == "foreach1" else 1 - int(name.task_id)
-
-    run.to_the_end()
-
-    assert list(map(str, run.planned[TaskName("foreach1j", "0")].parents)) == ["task4/1", "task5/0"]
+    assert set(simulation.planned) == set(simulation.flow.tasks())
 
 
-@pytest.mark.parametrize("first", [0, 1])
-def test_a_join_whose_inputs_are_in_two_regions_waits_for_both(first):
-    branch = [("switch", [[TASK], [TASK]])]
-    run = Simulation(flow_of(("split", [branch, branch])), Decisions())
-    run.deliver(TaskName("start", "0"))
-    run.deliver(TaskName("split1", "0"))
-    for switch in sorted(run.open):
-        run.deliver(switch)
-    ends = sorted(run.open)
+@settings(max_examples=50, deadline=None)
+@given(shapes(), st.integers(0, 1000), st.integers(0, 1000))
+def test_a_failure_opens_nothing_and_a_later_attempt_opens_what_the_first_would_have(
+    shape: list[Part], seed: int, order: int
+):
+    simulation = Simulation(Flow(shape, seed))
+    chance = random.Random(order)
 
-    assert run.deliver(ends[first]) == []
-    region = run.deliver(ends[1 - first])
+    while ready := simulation.ready():
+        name = chance.choice(ready)
+        for status in ("failed", "not_run"):
+            assert simulation.frontier.done(simulation.result(name, status)) == []
+        assert not simulation.frontier.finished
+        simulation.finish(name)
 
-    assert [task.spec.name.step for task in region] == ["split1j", "end"]
-
-
-def test_an_iteration_of_a_recursion_starts_from_the_one_before():
-    run = Simulation(flow_of(LOOP), Decisions())
-    run.decisions.of = lambda _name, _choices: 2
-
-    run.to_the_end()
-
-    loop = [spec for name, spec in run.planned.items() if name.step == "loop1"]
-    assert [str(spec.name) for spec in loop] == ["loop1/0", "loop1/0.1", "loop1/0.2"]
-    assert [spec.iteration for spec in loop] == [0, 1, 2]
-    assert [spec.parents for spec in loop[1:]] == [(loop[0].name,), (loop[1].name,)]
+    assert set(simulation.planned) == set(simulation.flow.tasks())
 
 
-def test_a_task_that_was_never_planned_is_an_error_of_ours():
-    frontier = Frontier(flow_of().graph, RUN)
-    frontier.start()
+@settings(max_examples=50, deadline=None)
+@given(shapes(("step", "split")))
+def test_a_linear_or_branching_flow_is_one_region(shape: list[Part]):
+    flow = Flow(shape)
+    simulation = Simulation(flow)
 
-    with pytest.raises(InternalError, match="Drawn/1/other/0 was never planned"):
-        frontier.done(TaskResult(TaskName("other", "0"), 0, "committed"))
-
-
-def test_a_foreach_without_a_number_of_items_is_an_error_of_ours():
-    run = Simulation(flow_of(("foreach", [[TASK]])), Decisions())
-
-    with pytest.raises(InternalError, match="Drawn/1/foreach1/0 went over items"):
-        run.frontier.done(TaskResult(TaskName("foreach1", "0"), 0, "committed", ("task2",)))
+    assert set(simulation.planned) == set(flow.tasks())
+    simulation.run(first)
+    assert len(simulation.regions) == 1
 
 
-def test_a_join_outside_of_any_split_is_an_error_of_ours():
-    graph = flow_of(TASK).graph
-    graph.nodes["end"] = replace(graph.nodes["end"], type="join")
+@settings(max_examples=50, deadline=None)
+@given(shapes(("step", "split", "foreach")), st.integers(0, 1000))
+def test_a_region_reaches_as_far_as_is_known(shape: list[Part], seed: int):
+    simulation = Simulation(Flow(shape, seed))
+    simulation.run(first)
 
-    with pytest.raises(InternalError, match="Step 'task1' leads to the join 'end' outside of any split"):
-        Frontier(graph, RUN).start()
-
-
-def test_the_next_attempt_is_the_same_task():
-    (spec, *_) = [task.spec for task in Frontier(flow_of().graph, RUN).start()]
-
-    assert next_attempt(spec) == replace(spec, attempt=1)
-    assert next_attempt(next_attempt(spec)).attempt == 2
+    decisions = [name for name, task in simulation.planned.items() if task.spec.node.type == "foreach"]
+    # Each decision opens one region; a join whose inputs lie in several opens one more at most.
+    joins = [name for name, task in simulation.planned.items() if task.spec.node.type == "join"]
+    assert len(decisions) + 1 <= len(simulation.regions) <= len(decisions) + 1 + len(joins)
 
 
-class Counted(set):
-    """A set that counts how often it is asked."""
+# Single facts
+
+
+def test_branches_are_joined_in_the_order_of_their_declaration():
+    flow = Flow([Part("split", [steps(3), steps(1), steps(2)])])
+
+    specs = Simulation(flow).run(last)
+
+    (join,) = [spec for spec in specs.values() if spec.node.type == "join"]
+    assert [parent.step for parent in join.parents] == ["s5", "s6", "s8"]
+    assert [specs[parent].stack[-1].index for parent in join.parents] == [0, 1, 2]
+
+
+def sized(shape: list[Part], size: int) -> Simulation:
+    flow = Flow(shape)
+    flow.size = lambda _task: size  # type: ignore[method-assign]
+    return Simulation(flow)
+
+
+def test_items_are_joined_by_index_whatever_came_first():
+    specs = sized([Part("foreach", [steps(2)])], 12).run(last)
+
+    (join,) = [spec for spec in specs.values() if spec.node.type == "join"]
+    assert [parent.task_id for parent in join.parents] == [str(index) for index in range(12)]
+
+
+def test_if_several_steps_lead_to_the_join_of_a_foreach_their_tasks_come_step_by_step():
+    simulation = sized([Part("foreach", [[Part("switch", [steps(1), steps(1)])]])], 6)
+    simulation.flow.branch = lambda task, _branches: int(task.task_id) % 2  # type: ignore[method-assign]
+
+    specs = simulation.run(random.Random(1).choice)
+
+    (join,) = [spec for spec in specs.values() if spec.node.type == "join"]
+    assert [str(parent) for parent in join.parents] == ["s4/0", "s4/2", "s4/4", "s5/1", "s5/3", "s5/5"]
+
+
+def test_a_branch_that_chooses_still_gives_its_join_one_input():
+    flow = Flow([Part("split", [[Part("switch", [steps(1), steps(2)])], steps(1)])])
+
+    specs = Simulation(flow).run(first)
+
+    (join,) = [spec for spec in specs.values() if spec.node.type == "join"]
+    assert len(join.parents) == 2
+
+
+def test_task_ids_come_from_indices_and_iterations():
+    simulation = sized([Part("foreach", [[Part("foreach", [[Part("loop")]])]])], 2)
+    simulation.flow.again = lambda _task, iteration: iteration < 2  # type: ignore[method-assign]
+
+    specs = simulation.run(first)
+
+    loop = [name.task_id for name, spec in specs.items() if spec.node.condition == "again"]
+    pairs = [f"{one}-{other}" for one in range(2) for other in range(2)]
+    assert sorted(loop) == sorted(f"{pair}{iteration}" for pair in pairs for iteration in ("", ".1", ".2"))
+    after = [name.task_id for name in specs if name.step == "s5"]
+    assert sorted(after) == pairs
+
+
+def test_an_iteration_follows_the_one_before():
+    flow = Flow([Part("loop")])
+    flow.again = lambda _task, iteration: iteration < 3  # type: ignore[method-assign]
+
+    specs = Simulation(flow).run(first)
+
+    assert specs[TaskName("s2", "0.3")].parents == (TaskName("s2", "0.2"),)
+    assert specs[TaskName("s2", "0.3")].iteration == 3
+    assert specs[TaskName("s3", "0")].parents == (TaskName("s2", "0.3"),)
+    assert specs[TaskName("s3", "0")].iteration == 0
+
+
+def test_the_stack_of_a_task_tells_each_split_around_it():
+    specs = sized([Part("foreach", [[Part("split", [steps(1), steps(1)])]])], 3).run(first)
+
+    outer, inner = specs[TaskName("s5", "2")].stack
+    assert (outer.kind, outer.split, outer.index, outer.size, outer.var) == (
+        "foreach",
+        TaskName("s2", "0"),
+        2,
+        3,
+        "xs",
+    )
+    assert (inner.kind, inner.split, inner.index, inner.size) == ("split", TaskName("s3", "2"), 1, 2)
+    assert specs[TaskName("s6", "2")].stack == (outer,)
+    assert specs[TaskName("s7", "0")].stack == ()
+
+
+def test_a_join_of_several_regions_is_planned_when_the_last_input_is_done():
+    simulation = Simulation(Flow([Part("split", [[Part("foreach", [steps(1)])], steps(1)])]))
+    assert set(simulation.planned) == named(["s1/0", "s2/0", "s3/0", "s6/0"])
+
+    simulation.finish(TaskName("s1", "0"))
+    simulation.finish(TaskName("s2", "0"))
+    simulation.finish(TaskName("s3", "0"))
+    assert TaskName("s5", "0") in simulation.planned
+    assert TaskName("s7", "0") not in simulation.planned, "s6/0 of another region is not done"
+
+    simulation.finish(TaskName("s6", "0"))
+    while TaskName("s5", "0") not in simulation.done:
+        assert TaskName("s7", "0") not in simulation.planned
+        simulation.finish(simulation.ready()[0])
+    assert TaskName("s7", "0") in simulation.planned
+
+
+def test_a_join_whose_other_inputs_are_done_is_in_the_region_of_the_last():
+    simulation = Simulation(Flow([Part("split", [[Part("foreach", [steps(1)])], steps(1)])]))
+    for name in ("s1", "s2", "s6"):
+        simulation.finish(TaskName(name, "0"))
+
+    region = simulation.finish(TaskName("s3", "0"))
+
+    join = next(task for task in region if task.spec.name == TaskName("s7", "0"))
+    assert join.spec.parents == (TaskName("s5", "0"), TaskName("s6", "0"))
+    assert join.upstream == (TaskName("s5", "0"),)
+
+
+def test_the_first_task_starts_from_the_parameters():
+    (task, _) = Frontier(Flow([Part("foreach", [steps(1)])]).graph, RUN).start()
+
+    assert task.spec == TaskSpec(RUN, TaskName("s1", "0"), task.spec.node, (PARAMETERS,))
+    assert task.upstream == ()
+
+
+def test_a_run_is_finished_only_by_its_last_step():
+    simulation = Simulation(Flow(steps(1)))
+
+    for name in ("s1", "s2"):
+        simulation.finish(TaskName(name, "0"))
+        assert not simulation.frontier.finished
+    simulation.finish(TaskName("s3", "0"))
+    assert simulation.frontier.finished
+
+
+def test_another_attempt_is_the_same_task():
+    spec = Simulation(Flow(steps(1))).frontier.spec(TaskName("s2", "0"))
+
+    again = next_attempt(next_attempt(spec))
+
+    assert (again.name, again.parents, again.attempt) == (spec.name, spec.parents, 2)
+
+
+def test_a_foreach_of_a_hundred_thousand_items_is_one_region():
+    simulation = sized([Part("foreach", [steps(1)])], 100_000)
+    simulation.finish(TaskName("s1", "0"))
+
+    region = simulation.frontier.done(simulation.result(TaskName("s2", "0")))
+
+    assert len(region) == 100_000 + 2
+    join = region[-2].spec
+    assert join.parents == tuple(TaskName("s3", str(index)) for index in range(100_000))
+
+
+def test_the_join_of_many_items_that_lie_in_many_regions_waits_for_all():
+    simulation = sized([Part("foreach", [[Part("switch", [steps(1), steps(1)])]])], 2_000)
+    frontier, flow = simulation.frontier, simulation.flow
+    flow.branch = lambda task, _branches: int(task.task_id) % 2  # type: ignore[method-assign]
+    for name in ("s1", "s2"):
+        simulation.finish(TaskName(name, "0"))
+    items = [name for name in simulation.planned if name.step == "s3"]
+    bodies = [simulation.finish(name)[0].spec.name for name in items]
+
+    opened = [frontier.done(simulation.result(name)) for name in bodies]
+
+    assert [len(region) for region in opened] == [0] * 1_999 + [2]
+    assert len(opened[-1][0].spec.parents) == 2_000
+
+
+class Counting(set[TaskName]):
+    """A set that counts how often it is asked for a name."""
 
     asked = 0
 
-    def __contains__(self, item):
+    def __contains__(self, name: object) -> bool:
         self.asked += 1
-        return super().__contains__(item)
+        return super().__contains__(name)
 
 
-@pytest.mark.parametrize(
-    "body", [[TASK], [("switch", [[TASK], [TASK]])], [LOOP]], ids=["task", "switch", "loop"]
-)
-def test_the_work_for_a_wide_foreach_grows_with_its_width_and_no_faster(body):
-    width = 3_000
-    run = Simulation(flow_of(("foreach", [body])), Decisions())
-    run.decisions.of = lambda name, _choices: width - 1 if name.step == "foreach1" else 0
-    run.frontier._done = Counted()
+def test_the_work_for_a_join_grows_with_the_number_of_its_inputs_and_no_faster():
+    width = 300
+    simulation = sized([Part("foreach", [[Part("switch", [steps(1), steps(1)])]])], width)
+    done = simulation.frontier._done = Counting()
 
-    for name in list(run.open):
-        run.frontier.done(run.result(name))
-    waiting = {name for name in run.frontier._specs if name not in run.frontier._done}
-    run.frontier._done.asked = 0
-    opened = []
-    while waiting:
-        for name in sorted(waiting, key=lambda name: int(name.task_id)):
-            opened += [task.spec for task in run.frontier.done(_first_case(run, name))]
-        waiting = {spec.name for spec in opened}
-        opened = []
+    simulation.run(first)
 
-    assert run.frontier.finished
-    assert run.frontier._done.asked < 10 * width
+    assert len(done) == 4 + 2 * width
+    assert done.asked < 10 * width
 
 
-def _first_case(run, name):
-    node = run.flow.graph[name.step]
-    leaves = f"{name.step}x" if node.recursive else node.targets[0] if node.targets else ""
-    return TaskResult(name, 0, "committed", (leaves,))
+# What can't be
+
+
+def test_a_result_of_a_task_that_was_never_planned_is_a_defect():
+    frontier = Simulation(Flow(steps(1))).frontier
+
+    with pytest.raises(InternalError, match="Task F/1/nowhere/0 was never planned"):
+        frontier.done(TaskResult(TaskName("nowhere", "0"), 0, "committed"))
+    with pytest.raises(InternalError, match="Task F/1/s2/7 was never planned"):
+        frontier.spec(TaskName("s2", "7"))
+
+
+@pytest.mark.parametrize("size", [None, 0])
+def test_a_foreach_that_does_not_say_how_many_items_is_a_defect_and_not_the_end_of_the_run(size: Any):
+    simulation = Simulation(Flow([Part("foreach", [steps(1)])]))
+    simulation.finish(TaskName("s1", "0"))
+
+    with pytest.raises(InternalError, match="Task F/1/s2/0 went over items"):
+        simulation.frontier.done(TaskResult(TaskName("s2", "0"), 0, "committed", ("s3",), size))
+
+
+@pytest.mark.parametrize("targets", [(), ("nowhere",)])
+def test_a_switch_that_chose_no_step_of_its_own_is_a_defect_and_not_the_end_of_the_run(targets: Any):
+    simulation = Simulation(Flow([Part("switch", [steps(1), steps(1)])]))
+    simulation.finish(TaskName("s1", "0"))
+
+    with pytest.raises(InternalError, match="Task F/1/s2/0 chose .*; it can choose s3, s4"):
+        simulation.frontier.done(TaskResult(TaskName("s2", "0"), 0, "committed", targets))

@@ -8,7 +8,10 @@ import signal
 import traceback
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Work = Callable[[], Any]
 
@@ -94,3 +97,8 @@ def killed_at(number: int, names: tuple[str, ...]) -> None:
 
     for name in names:
         setattr(os, name, dying(name, getattr(os, name)))
+
+
+def everything_below(folder: Path) -> list[str]:
+    """The files in a folder and below, relative to it."""
+    return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]

@@ -290,6 +290,16 @@ def test_a_pack_of_one_digit_items_that_lost_one_number_at_its_end_is_damaged():
         load_item(stored, 1, Memory(whole.data[:-8]))
 
 
+@pytest.mark.parametrize(("start", "end"), [(2, 1), (1, 1), (0, 2**63), (2**40, 2**41)])
+def test_an_item_that_is_said_to_be_where_it_can_not_be_is_damaged(start: int, end: int):
+    stored, whole = saved([(1,), 2])
+    data = bytearray(whole.data)
+    struct.pack_into("<QQ", data, len(data) - 16 - 8 * 2, start, end)
+
+    with pytest.raises(DataMissing, match=f"item 1 is said to be at {start:,} to {end:,}"):
+        load_item(stored, 1, Memory(bytes(data)))
+
+
 @settings(deadline=None, max_examples=200)
 @given(st.integers(0, 10**6), st.integers(1, 255), st.integers(0, 2))
 def test_one_changed_byte_never_ends_in_an_unknown_error(place: int, flip: int, index: int):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from daskflow.errors import StoreError
 from daskflow.store import logs
 from daskflow.store.logs import INLINE_BYTES, TRUNCATED, Lines, LogWriter
 
@@ -269,3 +270,35 @@ def test_much_output_is_not_held_in_memory(storage: LocalStorage, clock: list[fl
     writer.add(WHEN, ["x" * INLINE_BYTES])
 
     assert texts(storage.read(PATH).decode()) == ["x" * INLINE_BYTES]
+
+
+def test_a_log_that_can_not_be_written_does_not_disturb_its_task_and_is_told_at_the_end(
+    storage: LocalStorage,
+):
+    storage.create("F/1/s/0/0.a", b"a file where the log's folder should be")
+    log = LogWriter(storage, PATH, 1 << 20)
+
+    for number in range(1_000):
+        log.add(WHEN, [f"line {number}"])
+        log.tick()
+
+    with pytest.raises(StoreError, match=r"Can't append to .*/F/1/s/0/0\.a/stdout\.log: "):
+        log.close()
+
+
+def test_a_log_of_which_a_part_is_lost_is_never_taken_for_whole(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(path: str, data: bytes) -> None:
+        raise StoreError("the disk is full.")
+
+    log = LogWriter(storage, PATH, 1 << 20)
+    with monkeypatch.context() as patched:
+        patched.setattr(storage, "append", refuse)
+        log.add(WHEN, ["x" * 2 * INLINE_BYTES])
+
+    log.add(WHEN, ["there is room again"])
+
+    with pytest.raises(StoreError, match="disk is full"):
+        log.close()
+    assert storage.read(PATH).endswith(b" there is room again\n")

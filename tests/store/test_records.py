@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from daskflow.errors import StoreError
 from daskflow.pathspec import TaskName
 from daskflow.store import records
-from daskflow.store.records import COPY_LIMIT, ArtifactRef, Log, TaskRecord, decode, encode
+from daskflow.store.records import COPY_LIMIT, FORMAT, ArtifactRef, Log, TaskRecord, decode, encode
 
 
 def paired(text: str) -> str:
@@ -168,15 +168,16 @@ def test_json_that_is_no_record_is_an_error_that_names_the_file(raw: bytes):
         decode(raw, "task.json")
 
 
-def test_a_newer_format_is_refused_with_both_numbers(monkeypatch: pytest.MonkeyPatch):
-    raw = encode(SAMPLE.to_json() | {"format": 7})
+@pytest.mark.parametrize("newer", [FORMAT + 1, FORMAT + 100])
+def test_a_newer_format_is_refused_with_both_numbers(monkeypatch: pytest.MonkeyPatch, newer: int):
+    raw = encode(SAMPLE.to_json() | {"format": newer})
 
     with pytest.raises(
-        StoreError, match=r"task\.json has format 7; this version of daskflow reads up to 1\."
+        StoreError, match=rf"task\.json has format {newer}; this version of daskflow reads up to {FORMAT}\."
     ):
         decode(raw, "task.json")
 
-    monkeypatch.setattr(records, "FORMAT", 7)
+    monkeypatch.setattr(records, "FORMAT", newer)
     assert TaskRecord.of_json(decode(raw, "task.json")) == SAMPLE
 
 

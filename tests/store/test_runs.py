@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,9 @@ from typing import Any
 import pytest
 from children import at_once
 
-from daskflow.errors import DamagedRecordWarning, DataMissing, NotFound, StoreError
+from daskflow.errors import DamagedRecordWarning, DataException, DataMissing, NotFound, StoreError
 from daskflow.pathspec import TaskName
+from daskflow.store import runs
 from daskflow.store.layout import PARAMETERS
 from daskflow.store.records import ArtifactRef, encode
 from daskflow.store.runs import RunStore, flows, new_run, run_numbers
@@ -46,8 +49,12 @@ def test_a_store_that_lets_a_file_be_replaced_is_refused_with_its_name(tmp_path:
                 file.write(data)
             return True
 
+    storage = Replacing(str(tmp_path))
+
     with pytest.raises(StoreError, match=f"^{tmp_path} let a file be replaced"):
-        new_run(Replacing(str(tmp_path)), "F", lambda number: {})
+        new_run(storage, "F", lambda number: {"run": number})
+
+    assert RunStore(storage, "F", "1").record()["run"] == "1", "what was there is as it was"
 
 
 def test_a_folder_that_a_driver_left_before_its_record_is_no_run_and_its_number_is_used(
@@ -334,8 +341,62 @@ def test_a_reference_that_leads_nowhere_names_the_artifact_and_the_task(
 def test_an_artifact_whose_file_is_gone_names_the_file(run: RunStore):
     ref = ArtifactRef("h", "pickle", 3, "object", path="F/1/start/0/0.a/x.pickle", info={"parts": {}})
 
-    with pytest.raises(DataMissing, match=r"artifact 'x', /.*/F/1/start/0/0\.a/x\.pickle, is missing"):
+    with pytest.raises(
+        DataMissing, match=r"Artifact 'x' of F/1 .* from /.*/F/1/start/0/0\.a/x\.pickle: There is no such"
+    ):
         run.load("x", ref)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "inline"),
+    [("pickle", None), ("pickle", 5), ("pickle", "x"), ("pickle", "AAAA"), ("parquet", None), ("other", 1)],
+)
+def test_an_artifact_whose_reference_was_edited_by_hand_is_a_plain_error(
+    run: RunStore, encoding: str, inline: Any
+):
+    with pytest.raises((DataMissing, DataException)):
+        run.load("x", ArtifactRef("h", encoding, 1, "int", inline=inline, info={"parts": {}}))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x05", b"no pickle at all"])
+def test_an_artifact_whose_file_is_damaged_names_the_artifact_and_the_file(run: RunStore, content: bytes):
+    path = run.layout.artifact(TaskName("start", "0"), "0.a", "x", "pickle")
+    with run.storage.writer(path) as file:
+        file.write(content)
+    ref = ArtifactRef("h", "pickle", 9, "object", path=path, info={"parts": {}})
+
+    with pytest.raises(
+        DataMissing, match=rf"Artifact 'x' of F/1 \(object\) can't be loaded from /.*{path}: "
+    ):
+        run.load("x", ref)
+
+
+def test_a_value_whose_class_refuses_to_be_loaded_is_an_error_that_names_the_artifact(run: RunStore):
+    inline = base64.b64encode(pickle.dumps(Refusing())).decode()
+
+    with pytest.raises(
+        DataException, match=r"Artifact 'x' of F/1 \(Refusing\) can't be loaded: OSError\('no licence'\)"
+    ):
+        run.load("x", ArtifactRef("h", "pickle", 9, "Refusing", inline=inline, info={"parts": {}}))
+
+
+class Refusing:
+    def __reduce__(self) -> Any:
+        return refuse, ()
+
+
+def refuse() -> Any:
+    raise OSError("no licence")
+
+
+def test_of_many_records_only_so_many_are_kept_at_hand(
+    run: RunStore, record_of: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(runs, "MAX_REMEMBERED", 10)
+    committed = [run.commit(record_of(f"s/{number}")) for number in range(25)]
+
+    assert [run.task(TaskName("s", str(number))) for number in range(25)] == committed
+    assert 0 < len(run._committed) <= 10
 
 
 def test_every_task_has_the_parameters_of_its_run_and_may_hide_them(run: RunStore, record_of: Any):
