@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hypothesis import settings
 
-settings.register_profile(
-    "daskflow", deadline=None
-)  # machines are noisy; no test asserts how long something takes
+# Machines are noisy: no test asserts how long something takes.
+settings.register_profile("daskflow", deadline=None)
 settings.load_profile("daskflow")

@@ -74,6 +74,8 @@ def local_cluster(max_workers: int | None = None) -> Iterator[Any]:
 async def _listen_to_tasks(scheduler: Any) -> None:
     """Open the scheduler's port for processes of tasks; beside the first tasks, since none needs it at once."""
     security = await asyncio.get_running_loop().run_in_executor(None, run_security)
+    if scheduler.status.name != "running":
+        return  # the run was over before the certificate was made
     await scheduler.listen(f"tls://{LOOPBACK}:0", **security.get_listen_args("scheduler"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 import subprocess
@@ -11,8 +12,10 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from distributed import SchedulerPlugin
 
 from daskflow.clusters import dashboard_link, open_cluster
+from daskflow.clusters.certificate import run_security
 from daskflow.clusters.local import local_cluster
 from daskflow.errors import ClusterError
 
@@ -125,6 +128,31 @@ def test_it_leaves_neither_thread_nor_port():
         link = dashboard_link(client)
     assert link
     assert listeners() == {}
+
+
+def test_one_that_ends_while_its_certificate_is_made_opens_no_port(monkeypatch):
+    closing = threading.Event()
+
+    class MakeItNow(SchedulerPlugin):
+        async def before_close(self):
+            opening = [task for task in asyncio.all_tasks() if "_listen_to_tasks" in repr(task.get_coro())]
+            closing.set()
+            await asyncio.gather(*opening)
+
+    def certificate_made_too_late():
+        closing.wait(60)
+        return run_security()
+
+    monkeypatch.setattr("daskflow.clusters.local.run_security", certificate_made_too_late)
+    with local_cluster(1) as client:
+        scheduler = client.cluster.scheduler
+        scheduler.add_plugin(MakeItNow())
+        listen, opened = scheduler.listen, []
+        monkeypatch.setattr(
+            scheduler, "listen", lambda *args, **how: opened.append(args) or listen(*args, **how)
+        )
+
+    assert (opened, listeners()) == ([], {})
 
 
 def test_an_unknown_cluster_is_told_with_those_there_are():
