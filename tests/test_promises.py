@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +26,7 @@ MECHANISMS = {
     "P1 shared_execution_names": "tests/task/test_commit.py",
     "P2 copied_randomness": "tests/task/test_surroundings.py",
     "P2 orphans_are_left": "tests/task/test_left_running.py",
-    "P2 server_outlives_its_worker": "tests/task/test_left_running.py",
+    "P2 server_outlives_its_worker": "tests/task/test_guard.py",
     "P2 everything_is_forked": "tests/task/test_hazards.py",
     "P3 numbers_that_are_only_looked_up": "tests/store/test_runs.py",
     "P3 ids_of_launch_order": "tests/engine/test_frontier.py",
@@ -44,16 +46,27 @@ def run_tests(where: str, folder: Path, **environment: str) -> subprocess.Comple
         "import os\nif 'WITHOUT' in os.environ:\n    import tests.without\n"
     )
     path = os.pathsep.join([str(folder), str(ROOT)])
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", where],
-        cwd=ROOT,
-        env=os.environ | environment | {"PYTHONPATH": path},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
+    try:
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", where],
+            cwd=ROOT,
+            env=os.environ | environment | {"PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
+        )
+    finally:
+        end_what_was_left(path)
+
+
+def end_what_was_left(path: str) -> None:
+    """Without its mechanism a promise not to leave anything running is broken; these tests keep it."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("PYTHONPATH") == path:
+                process.kill()
 
 
 @pytest.mark.slow
