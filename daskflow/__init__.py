@@ -12,7 +12,22 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from daskflow._current import current
-    from daskflow.client import Daskflow, DataArtifact, Flow, Run, Step, Task
+    from daskflow.client import (
+        Daskflow,
+        DataArtifact,
+        Flow,
+        Run,
+        Step,
+        Task,
+        default_namespace,
+        get_namespace,
+        namespace,
+    )
+    from daskflow.decorators.catch import catch
+    from daskflow.decorators.environment import environment
+    from daskflow.decorators.resources import resources
+    from daskflow.decorators.retry import retry
+    from daskflow.decorators.timeout import timeout
     from daskflow.flow.decorator import StepDecorator
     from daskflow.flow.include_file import IncludeFile
     from daskflow.flow.parameters import JSONType, JSONTypeClass, Parameter
@@ -27,6 +42,11 @@ _WHERE = {
     "JSONTypeClass": "daskflow.flow.parameters",
     "IncludeFile": "daskflow.flow.include_file",
     "current": "daskflow._current",
+    "retry": "daskflow.decorators.retry",
+    "catch": "daskflow.decorators.catch",
+    "timeout": "daskflow.decorators.timeout",
+    "environment": "daskflow.decorators.environment",
+    "resources": "daskflow.decorators.resources",
     "StepDecorator": "daskflow.flow.decorator",
     # reading what they left
     "Daskflow": "daskflow.client",
@@ -35,6 +55,9 @@ _WHERE = {
     "Step": "daskflow.client",
     "Task": "daskflow.client",
     "DataArtifact": "daskflow.client",
+    "namespace": "daskflow.client",
+    "get_namespace": "daskflow.client",
+    "default_namespace": "daskflow.client",
 }
 
 __all__ = [
@@ -50,8 +73,16 @@ __all__ = [
     "Step",
     "StepDecorator",
     "Task",
+    "catch",
     "current",
+    "default_namespace",
+    "environment",
+    "get_namespace",
+    "namespace",
+    "resources",
+    "retry",
     "step",
+    "timeout",
 ]
 
 

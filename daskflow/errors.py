@@ -7,6 +7,7 @@
     ├── CommandException                   a command line that can't be carried out
     ├── NotFound                           no such flow, run, step, task or artifact
     │   └── DataMissing                    a record or file that should be there is not, or can't be read
+    ├── NamespaceMismatch                  it exists, but in another namespace
     ├── InvalidPathspec                    wrong number or shape of parts
     ├── UnknownUser                        no user name to be had from the environment
     ├── SettingsError                      an environment variable or configuration file with a wrong value
@@ -16,6 +17,7 @@
     │   ├── BadFlowDecoratorException
     │   ├── DuplicateStepDecoratorException
     │   ├── DuplicateFlowDecoratorException
+    │   ├── UnknownStepDecoratorException
     │   └── InvalidDecoratorAttribute
     ├── ParameterError                     a Parameter that is declared wrongly
     │   ├── ParameterFieldFailed
@@ -25,8 +27,12 @@
     ├── MergeArtifactsException            merge_artifacts was called wrongly
     │   ├── UnhandledInMergeArtifactsException
     │   └── MissingInMergeArtifactsException
+    ├── TaggingError                       a tag that can't be given or taken
     ├── StoreError                         the store refused, is full, is damaged
     ├── ClusterError                       no cluster, or it does not answer
+    ├── TimeoutException                   a step took longer than its ``@timeout`` allows
+    ├── FailureHandledByCatch              stands for the failure of a process that ``@catch`` dealt with
+    ├── RunHeld                            another driver drives this run
     └── TaskFailed                         a run ended because a task failed for good
     ExceptionWrapper                       a user's exception as it is stored: type, text, traceback
     DamagedRecordWarning                   a record was left out of a listing, because it can't be read
@@ -35,6 +41,10 @@
 from __future__ import annotations
 
 import traceback
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_ATTEMPTS = 6
 """Attempts of one task, fallback attempts of ``@catch`` included."""
@@ -92,6 +102,12 @@ class DataMissing(NotFound):
     """A record or file that should be in the store is missing or damaged."""
 
     headline = "Data missing"
+
+
+class NamespaceMismatch(DaskflowException):
+    """The object exists, but the current namespace does not show it."""
+
+    headline = "Object not in the namespace"
 
 
 class InvalidPathspec(DaskflowException):
@@ -152,6 +168,12 @@ class InvalidDecoratorAttribute(BadStepDecoratorException):
     headline = "Unknown decorator attribute"
 
 
+class UnknownStepDecoratorException(BadStepDecoratorException):
+    """There is no decorator of that name."""
+
+    headline = "Unknown step decorator"
+
+
 class ParameterError(DaskflowException):
     """A Parameter that is declared wrongly."""
 
@@ -183,37 +205,40 @@ class UnpicklableArtifactException(DataException):
 
 
 class MergeArtifactsException(DaskflowException):
-    """``merge_artifacts`` was called wrongly."""
-
-    headline = "Can't merge artifacts"
-
-
-class UnhandledInMergeArtifactsException(MergeArtifactsException):
-    """Inputs disagree on artifacts that the join did not resolve.
+    """``merge_artifacts`` was called wrongly.
 
     Parameters
     ----------
     message
         The whole text.
     artifact_names
-        The artifacts in conflict.
+        The artifacts it is about.
     """
+
+    headline = "Can't merge artifacts"
+
+    def __init__(self, message: str = "", artifact_names: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.artifact_names = list(artifact_names)
+        self.args = (message, self.artifact_names)  # what unpickling passes
+
+
+class UnhandledInMergeArtifactsException(MergeArtifactsException):
+    """Inputs disagree on artifacts that the join did not resolve; ``artifact_names`` are those."""
 
     headline = "Unhandled artifacts in merge"
 
-    def __init__(self, message: str, artifact_names: list[str]) -> None:
-        super().__init__(message)
-        self.artifact_names = artifact_names
-
 
 class MissingInMergeArtifactsException(MergeArtifactsException):
-    """``merge_artifacts(include=...)`` names artifacts that no input has."""
+    """``merge_artifacts(include=...)`` names artifacts that no input has; ``artifact_names`` are those."""
 
     headline = "Missing artifacts in merge"
 
-    def __init__(self, message: str, artifact_names: list[str]) -> None:
-        super().__init__(message)
-        self.artifact_names = artifact_names
+
+class TaggingError(DaskflowException):
+    """A tag that can't be given to a run, or taken from it."""
+
+    headline = "Tagging error"
 
 
 class StoreError(DaskflowException):
@@ -226,6 +251,24 @@ class ClusterError(DaskflowException):
     """The cluster can't be started or does not answer."""
 
     headline = "Cluster error"
+
+
+class TimeoutException(DaskflowException):
+    """A step took longer than its ``@timeout`` allows."""
+
+    headline = "@timeout"
+
+
+class FailureHandledByCatch(DaskflowException):
+    """Stands for the failure of a process that ``@catch`` dealt with: nothing else is left of it."""
+
+    headline = "Task execution kept failing"
+
+
+class RunHeld(DaskflowException):
+    """Another driver drives this run, or has taken it over."""
+
+    headline = "The run is driven by another"
 
 
 class TaskFailed(DaskflowException):

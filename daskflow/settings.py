@@ -32,17 +32,13 @@ LAUNCHERS = ("auto", "fork", "fresh")
 
 T = TypeVar("T")
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_BOOLEANS = {
-    "1": True,
-    "true": True,
-    "yes": True,
-    "on": True,
-    "0": False,
-    "false": False,
-    "no": False,
-    "off": False,
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+"""How a URL begins, in contrast to a path."""
+BOOLEANS = {
+    **dict.fromkeys(("true", "t", "yes", "y", "on", "1"), True),
+    **dict.fromkeys(("false", "f", "no", "n", "off", "0"), False),
 }
+"""The words for true and false, in lower case, wherever a text stands for one of them."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +68,8 @@ class Settings:
         ``DASKFLOW_QUIET``: no banner.
     launcher
         ``DASKFLOW_LAUNCHER``: how a task's process is started, one of :data:`LAUNCHERS`.
+    production_token
+        ``DASKFLOW_PRODUCTION_TOKEN``: look at the runs of that deployment. Mostly wanted: :meth:`namespace`.
     notes
         Lines for the user about what was read, such as names in a configuration file that mean nothing.
     """
@@ -86,6 +84,7 @@ class Settings:
     max_workers: int | None
     quiet: bool
     launcher: str
+    production_token: str | None = None
     notes: tuple[str, ...] = ()
 
     def username(self) -> str:
@@ -96,6 +95,13 @@ class Settings:
                 "account without a name. Set DASKFLOW_USER to your name."
             )
         return self.user
+
+    def namespace(self) -> str:
+        """The runs to look at: ``production:<token>`` if there is a token, else ``user:<name>``.
+
+        Raises :class:`UnknownUser` if there is neither.
+        """
+        return f"production:{self.production_token}" if self.production_token else f"user:{self.username()}"
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,7 @@ class _Lookup:
         if found is None:
             return None
         place = found.cast(kind)
-        return place if _URL.match(place) else str(found.source.directory / self.expand(place))
+        return place if URL.match(place) else str(found.source.directory / self.expand(place))
 
     def expand(self, path: str) -> str:
         """``path`` with ``~`` expanded as this environment says."""
@@ -217,6 +223,7 @@ def load(env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Setti
         max_workers=lookup.get(_COUNT, "DASKFLOW_MAX_WORKERS"),
         quiet=lookup.get(_BOOL, "DASKFLOW_QUIET") or False,
         launcher=lookup.get(_LAUNCHER, "DASKFLOW_LAUNCHER") or "auto",
+        production_token=lookup.get(_TEXT, "DASKFLOW_PRODUCTION_TOKEN"),
         notes=lookup.notes(),
     )
 
@@ -266,7 +273,7 @@ def datastore_root(settings: Settings, cwd: Path | None = None, option: str | No
     else:
         parents = (folder / FOLDER for folder in (cwd, *cwd.parents))
         return str(next((folder for folder in parents if os.path.isdir(folder)), cwd / FOLDER))
-    if _URL.match(place):
+    if URL.match(place):
         scheme, _, path = place.partition("://")
         return f"{scheme}://{path.rstrip('/')}"
     return os.path.normpath(cwd / os.path.expanduser(place))
@@ -326,9 +333,9 @@ def _as_bool(value: Any) -> bool:
     if isinstance(value, bool):
         return value
     text = str(value).strip().lower()
-    if text not in _BOOLEANS:
+    if text not in BOOLEANS:
         raise ValueError
-    return _BOOLEANS[text]
+    return BOOLEANS[text]
 
 
 def _as_words(value: Any) -> tuple[str, ...]:

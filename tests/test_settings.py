@@ -123,6 +123,7 @@ def test_the_environment_and_directory_of_the_process_are_the_defaults(project, 
         ("DASKFLOW_MAX_WORKERS", 4, "max_workers", 4),
         ("DASKFLOW_QUIET", "1", "quiet", True),
         ("DASKFLOW_QUIET", "False", "quiet", False),
+        ("DASKFLOW_QUIET", "y", "quiet", True),
         ("DASKFLOW_QUIET", True, "quiet", True),
         ("DASKFLOW_LAUNCHER", "fresh", "launcher", "fresh"),
         (
@@ -236,6 +237,13 @@ def test_without_any_name_the_user_is_unknown(project, env):
 
     with pytest.raises(UnknownUser, match="Set DASKFLOW_USER"):
         settings.username()
+
+
+def test_the_namespace_is_the_users_or_that_of_the_deployment_whose_token_is_given(project, env):
+    assert load(env, project).namespace() == "user:ada"
+    assert load(env | {"DASKFLOW_PRODUCTION_TOKEN": "f-7"}, project).namespace() == "production:f-7"
+    with pytest.raises(UnknownUser, match="Set DASKFLOW_USER"):
+        replace(load(env, project), user=None).namespace()
 
 
 # The store

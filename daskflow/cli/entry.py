@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,12 @@ COMMANDS = {
     "output-dot": "daskflow.cli.check:output_dot",
     "output-raw": "daskflow.cli.check:output_raw",
     "run": "daskflow.cli.run:run_command",
+    "resume": "daskflow.cli.go_on:resume",
+    "continue": "daskflow.cli.go_on:continue_",
+    "debug": "daskflow.cli.debug:debug",
     "dump": "daskflow.cli.dump:dump",
     "logs": "daskflow.cli.logs:logs",
+    "tag": "daskflow.cli.tag:tag",
     "help": "daskflow.cli.check:help_command",
     "version": "daskflow.cli.check:version",
 }
@@ -53,14 +58,19 @@ class Invocation:
     store: str
     quiet: bool
 
-    def graph(self) -> Graph:
-        """The flow's graph, checked. Raises :class:`LintWarn`."""
-        from daskflow.flow import lint
+    def graph(self, decorators: Sequence[str] | None = None) -> Graph:
+        """The flow's graph, checked, with these decorators on every step that lacks them; by default those of the settings.
+
+        Raises :class:`LintWarn` or :class:`BadStepDecoratorException`.
+        """
+        from daskflow.flow import decorator, lint
         from daskflow.flow.graph import Graph
 
+        chosen = self.settings.default_decospecs if decorators is None else decorators
+        decorator.attach(self.flow_class, chosen)
         graph = Graph.of(self.flow_class)
         lint.check(graph)
-        return graph
+        return decorator.initialized(graph, self.flow_class)
 
     def banner(self) -> None:
         """Say what runs for whom, on stderr."""
@@ -134,7 +144,7 @@ def invoke(flow_class: type[FlowSpec], arguments: Sequence[str]) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         commands = commands_of(flow_class)
-        with commands.make_context(_program(), list(arguments)) as ctx:
+        with commands.make_context(program(), list(arguments)) as ctx:
             result = commands.invoke(ctx)
             return result if isinstance(result, int) else 0
     except click.exceptions.Exit as stop:
@@ -191,9 +201,11 @@ def _bold(text: str) -> str:
     return text if plain else click.style(text, fg="red", bold=True)
 
 
-def _program() -> str:
-    import os
-
+def program() -> str:
+    """How this command line started, up to its command, for messages that say what to type from the same place."""
     main: Any = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
-    return f"python -m {spec.name}" if spec is not None else f"python {os.path.basename(sys.argv[0])}"
+    start = f"python -m {spec.name}" if spec is not None else f"python {shlex.quote(sys.argv[0])}"
+    ctx = click.get_current_context(silent=True)
+    store = ctx.find_root().params.get("datastore") if ctx is not None else None
+    return f"{start} --datastore {shlex.quote(store)}" if store else start

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from daskflow.client.base import Stored, not_found
+from daskflow.client.base import OfRun, not_found
 from daskflow.pathspec import TaskName
 from daskflow.store.runs import RunStore
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from daskflow.store.records import ArtifactRef
 
 
-class DataArtifact(Stored[Any]):
+class DataArtifact(OfRun[Any]):
     """One artifact: what is known of it without loading it, and its value."""
 
     parts = 5
@@ -42,7 +42,7 @@ class DataArtifact(Stored[Any]):
         """The task whose artifact it is."""
         from daskflow.client.tasks import Task
 
-        return Task("/".join(self.path_components[:4]), self._storage.url)
+        return self._reach(Task, *self.path_components[:4])
 
     @property
     def data(self) -> Any:

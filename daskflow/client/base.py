@@ -7,9 +7,13 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from daskflow import settings
-from daskflow.errors import DamagedRecordWarning, NotFound, StoreError
+from daskflow._current import current
+from daskflow.client.namespaces import get_namespace
+from daskflow.errors import DamagedRecordWarning, NamespaceMismatch, NotFound, StoreError
 from daskflow.pathspec import parse
+from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
+from daskflow.store.tags import Tags, read_tags
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     from daskflow.store.storage import Storage
 
 Child = TypeVar("Child")
+Other = TypeVar("Other", bound="Stored[Any]")
 
 
 def storage_of(store: str | None) -> Storage:
@@ -35,20 +40,47 @@ class Stored(ABC, Generic[Child]):
         The directory of the store; None for the one the settings name.
 
     Raises :class:`InvalidPathspec` if the pathspec has another number of parts, :class:`NotFound` if there is no such
-    object.
+    object, :class:`NamespaceMismatch` if there is one that the current namespace does not show. Parents and children of
+    an object are in the namespace that held when it was made.
     """
 
     parts: ClassVar[int]
 
     def __init__(self, pathspec: str, store: str | None = None) -> None:
+        self._open(pathspec, storage_of(store), get_namespace())
+        self._require_visible()
+
+    def _open(self, pathspec: str, storage: Storage, namespace: str | None) -> None:
         self.path_components = list(parse(pathspec, self.parts))
         self.pathspec = pathspec
-        self._storage = storage_of(store)
+        self._storage = storage
+        self._namespace = namespace
         self._check()
+
+    def _reach(self, kind: type[Other], *names: str) -> Other:
+        """Another object of this one's storage and namespace, which is as visible as this one."""
+        found = kind.__new__(kind)
+        found._open("/".join(names), self._storage, self._namespace)
+        return found
 
     @abstractmethod
     def _check(self) -> None:
         """Raise :class:`NotFound` if the object does not exist."""
+
+    def _require_visible(self) -> None:
+        """Raise :class:`NamespaceMismatch` if its namespace does not show it."""
+        if self._namespace is not None and not self._is_visible():
+            raise self._mismatch()
+
+    def _mismatch(self) -> NamespaceMismatch:
+        return NamespaceMismatch(
+            f"{type(self).__name__} '{self.pathspec}' is not in namespace '{self._namespace}'; "
+            "namespace(None) shows all there is."
+        )
+
+    @abstractmethod
+    def _is_visible(self) -> bool:
+        """Whether its namespace, which is not None, shows it."""
 
     @abstractmethod
     def _child(self, name: str) -> Child:
@@ -64,10 +96,12 @@ class Stored(ABC, Generic[Child]):
         return self.path_components[-1]
 
     def __iter__(self) -> Iterator[Child]:
-        """Children, newest first. One whose record is damaged is left out, with a warning that names the file."""
+        """Visible children, newest first. One whose record is damaged is left out, with a warning that names the file."""
         for name in self._child_names():
             try:
                 yield self._child(name)
+            except NamespaceMismatch:
+                continue
             except StoreError as error:
                 warnings.warn(str(error), DamagedRecordWarning, stacklevel=2)
 
@@ -80,7 +114,7 @@ class Stored(ABC, Generic[Child]):
     def __contains__(self, name: object) -> bool:
         try:
             self._child(str(name))
-        except NotFound:
+        except (NotFound, NamespaceMismatch):
             return False
         return True
 
@@ -99,7 +133,45 @@ class Stored(ABC, Generic[Child]):
         return hash((type(self), self.pathspec, self._storage.url))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.pathspec, self._storage.url)
+        return reopen, (type(self), self.pathspec, self._storage.url, self._namespace)
+
+
+class OfRun(Stored[Child]):
+    """A run, or a part of one: its tags are those of the run."""
+
+    @property
+    def tags(self) -> frozenset[str]:
+        """The tags of its run: those that users gave it, and system tags."""
+        return self._tags().all
+
+    @property
+    def user_tags(self) -> frozenset[str]:
+        """The tags that users gave its run."""
+        return self._tags().user
+
+    @property
+    def system_tags(self) -> frozenset[str]:
+        """The tags that its run was started with and that nobody can change, such as ``user:ada``."""
+        return self._tags().system
+
+    def _tags(self) -> Tags:
+        run = RunStore(self._storage, *self.path_components[:2])
+        return read_tags(run, run.record())
+
+    def _is_visible(self) -> bool:
+        return self._is_running_here() or self._namespace in self.tags
+
+    def _is_running_here(self) -> bool:
+        """Whether it is of the run of the task that asks, which may always see its own run."""
+        running = [current.get("flow_name"), current.get("run_id")]
+        return bool(current.get("is_running_flow")) and running == self.path_components[:2]
+
+
+def reopen(kind: type[Other], pathspec: str, store: str, namespace: str | None) -> Other:
+    """The object as one sees it in ``namespace``, whichever holds here. Not checked: who has its name may have it."""
+    found = kind.__new__(kind)
+    found._open(pathspec, storage_of(store), namespace)
+    return found
 
 
 def listed(names: Iterable[str]) -> str:

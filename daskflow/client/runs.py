@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from daskflow.client.base import Stored, not_found, storage_of
+from daskflow.client.base import OfRun, Stored, not_found, storage_of
+from daskflow.client.namespaces import get_namespace
 from daskflow.client.tasks import Data, Step, Task
-from daskflow.errors import NotFound
+from daskflow.errors import NamespaceMismatch, NotFound
 from daskflow.pathspec import TaskName
 from daskflow.store.layout import PARAMETERS
 from daskflow.store.records import moment
 from daskflow.store.runs import RunStore, flows, run_numbers
+from daskflow.store.tags import change_tags, read_tags
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
+
+    from daskflow.store.tags import Tags
 
 
 class Daskflow:
-    """All flows of a store.
+    """The flows of a store that have runs in the current namespace.
 
     Parameters
     ----------
@@ -32,11 +37,13 @@ class Daskflow:
 
     @property
     def flows(self) -> list[Flow]:
-        """The flows that have runs, by name."""
+        """Its flows, by name."""
         return list(self)
 
     def __iter__(self) -> Iterator[Flow]:
-        return (Flow(name, self._storage.url) for name in flows(self._storage))
+        for name in flows(self._storage):
+            with contextlib.suppress(NamespaceMismatch):
+                yield Flow(name, self._storage.url)
 
     def __getitem__(self, name: str) -> Flow:
         try:
@@ -45,14 +52,17 @@ class Daskflow:
             raise KeyError(str(error)) from None
 
     def __contains__(self, name: object) -> bool:
-        return name in flows(self._storage)
+        return any(flow.id == name for flow in self)
 
     def __repr__(self) -> str:
         return f"Daskflow('{self._storage.url}')"
 
 
 class Flow(Stored["Run"]):
-    """The runs of a flow: iteration is newest first, ``flow["12"]`` is one run."""
+    """The runs of a flow in the current namespace: iteration is newest first, ``flow["12"]`` is one run.
+
+    Raises :class:`NamespaceMismatch` if it has none there.
+    """
 
     parts = 1
 
@@ -60,28 +70,37 @@ class Flow(Stored["Run"]):
         if not run_numbers(self._storage, self.id):
             raise not_found("Flow", self.pathspec, self._storage, flows(self._storage))
 
+    def _is_visible(self) -> bool:
+        return any(True for _ in self)
+
     def _child(self, name: str) -> Run:
-        return Run(f"{self.pathspec}/{name}", self._storage.url)
+        run = self._reach(Run, self.pathspec, name)
+        if self._namespace is not None and self._namespace not in run.tags:
+            raise run._mismatch()
+        return run
 
     def _child_names(self) -> list[str]:
         return [str(number) for number in reversed(run_numbers(self._storage, self.id))]
 
     @property
     def latest_run(self) -> Run:
-        """The run with the highest number."""
-        return self._child(self._child_names()[0])
+        """The run with the highest number. Raises :class:`NamespaceMismatch` if all have gone from the namespace."""
+        for name in self._child_names():
+            with contextlib.suppress(NamespaceMismatch):
+                return self._child(name)
+        raise self._mismatch()
 
     @property
     def latest_successful_run(self) -> Run | None:
         """The latest run that succeeded, None if none did."""
         return next((run for run in self if run.successful), None)
 
-    def runs(self) -> Iterator[Run]:
-        """All runs, newest first."""
-        return iter(self)
+    def runs(self, *tags: str) -> Iterator[Run]:
+        """The runs that have all of ``tags``, newest first."""
+        return (run for run in self if run.tags.issuperset(tags))
 
 
-class Run(Stored[Step]):
+class Run(OfRun[Step]):
     """One run of a flow: iteration is over its steps, newest first; ``run["step"]`` is one."""
 
     parts = 2
@@ -89,9 +108,13 @@ class Run(Stored[Step]):
     def _check(self) -> None:
         self._store = RunStore(self._storage, *self.path_components)
         self._record = self._store.record()
+        self._tags_then = read_tags(self._store, self._record)
+
+    def _tags(self) -> Tags:
+        return self._tags_then
 
     def _child(self, name: str) -> Step:
-        return Step(f"{self.pathspec}/{name}", self._storage.url)
+        return self._reach(Step, self.pathspec, name)
 
     def _child_names(self) -> list[str]:
         steps = [name for name in self._store.steps() if name != PARAMETERS.step]
@@ -110,7 +133,7 @@ class Run(Stored[Step]):
     @property
     def parent(self) -> Flow:
         """Its flow."""
-        return Flow(self.path_components[0], self._storage.url)
+        return self._reach(Flow, self.path_components[0])
 
     @property
     def status(self) -> str:
@@ -133,7 +156,7 @@ class Run(Stored[Step]):
         name = TaskName(self._record["end_step"], "0")
         if self._store.task(name) is None:
             return None
-        return Task(f"{self.pathspec}/{name}", self._storage.url)
+        return self._reach(Task, self.pathspec, str(name))
 
     @property
     def successful(self) -> bool:
@@ -177,6 +200,45 @@ class Run(Stored[Step]):
         origin: str | None = self._record.get("origin")
         return origin
 
-    def steps(self) -> Iterator[Step]:
-        """All steps that have tasks, newest first."""
-        return iter(self)
+    def steps(self, *tags: str) -> Iterator[Step]:
+        """The steps that have tasks, newest first; none if the run lacks one of ``tags``."""
+        return iter(self) if self.tags.issuperset(tags) else iter(())
+
+    def is_in_namespace(self) -> bool:
+        """Whether the namespace that holds now shows it."""
+        namespace = get_namespace()
+        return namespace is None or namespace in self.tags
+
+    def add_tag(self, tag: str) -> None:
+        """Give it a tag. Changes nothing if it has it, as a system tag or a user's.
+
+        Raises :class:`TaggingError` if it is no text of 1 to 500 characters, or the run has 50 user tags already.
+        """
+        self.replace_tags((), tag)
+
+    def add_tags(self, tags: Iterable[str]) -> None:
+        """Give it several tags, as one change; see :meth:`add_tag`."""
+        self.replace_tags((), tags)
+
+    def remove_tag(self, tag: str) -> None:
+        """Take a tag from it. Changes nothing if it does not have it.
+
+        Raises :class:`TaggingError` if it is a system tag.
+        """
+        self.replace_tags(tag, ())
+
+    def remove_tags(self, tags: Iterable[str]) -> None:
+        """Take several tags from it, as one change: all, or none if one is a system tag."""
+        self.replace_tags(tags, ())
+
+    def replace_tag(self, tag_to_remove: str, tag_to_add: str) -> None:
+        """Take a tag from it, then give it another, as one change; see :meth:`replace_tags`."""
+        self.replace_tags(tag_to_remove, tag_to_add)
+
+    def replace_tags(self, tags_to_remove: Iterable[str], tags_to_add: Iterable[str]) -> None:
+        """First take tags from it, then give it others, as one change.
+
+        Tasks and other processes may change tags at the same time: each change has its effect.
+        Raises :class:`TaggingError`, and changes nothing, as :meth:`add_tag` and :meth:`remove_tag` do.
+        """
+        self._tags_then = change_tags(self._store, remove=tags_to_remove, add=tags_to_add)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from daskflow._current import current
 from daskflow.client.artifacts import DataArtifact
-from daskflow.client.base import Stored, listed, not_found
+from daskflow.client.base import OfRun, listed, not_found
 from daskflow.errors import ExceptionWrapper
 from daskflow.pathspec import TaskName
 from daskflow.store.layout import PARAMETERS
@@ -34,7 +34,7 @@ class Metadatum(NamedTuple):
     task: Task
 
 
-class Step(Stored["Task"]):
+class Step(OfRun["Task"]):
     """The tasks of one step: iteration is newest first, ``step["4"]`` is one."""
 
     parts = 3
@@ -47,7 +47,7 @@ class Step(Stored["Task"]):
             raise not_found("Step", self.pathspec, self._storage, sorted(self._store.steps()))
 
     def _child(self, name: str) -> Task:
-        return Task(f"{self.pathspec}/{name}", self._storage.url)
+        return self._reach(Task, self.pathspec, name)
 
     def _child_names(self) -> list[str]:
         return list(reversed(self._store.tasks(self.id)))
@@ -61,16 +61,16 @@ class Step(Stored["Task"]):
         """Its run."""
         from daskflow.client.runs import Run
 
-        return Run("/".join(self.path_components[:2]), self._storage.url)
+        return self._reach(Run, *self.path_components[:2])
 
     @property
     def task(self) -> Task:
         """Its newest task."""
         return next(iter(self))
 
-    def tasks(self) -> Iterator[Task]:
-        """All its tasks, newest first."""
-        return iter(self)
+    def tasks(self, *tags: str) -> Iterator[Task]:
+        """Its tasks, newest first; none if its run lacks one of ``tags``."""
+        return iter(self) if not tags or self.tags.issuperset(tags) else iter(())
 
     @property
     def finished_at(self) -> datetime | None:
@@ -92,10 +92,10 @@ class Step(Stored["Task"]):
         return (self._sibling(name) for name in names if name in there)
 
     def _sibling(self, step: str) -> Step:
-        return Step("/".join([*self.path_components[:2], step]), self._storage.url)
+        return self._reach(Step, *self.path_components[:2], step)
 
 
-class Task(Stored[DataArtifact]):
+class Task(OfRun[DataArtifact]):
     """One task: iteration is over its public artifacts, ``task["x"]`` is one, private ones too.
 
     Shows the attempt that counts: the one that succeeded, else the last that ended.
@@ -118,7 +118,7 @@ class Task(Stored[DataArtifact]):
         self._record: TaskRecord | None = committed or (failed[-1] if failed else None)
 
     def _child(self, name: str) -> DataArtifact:
-        return DataArtifact(f"{self.pathspec}/{name}", self._storage.url)
+        return self._reach(DataArtifact, self.pathspec, name)
 
     def __getitem__(self, name: str) -> Any:
         """An artifact; for the names that follow from the task's record, such as ``_transition``, its value."""
@@ -145,7 +145,7 @@ class Task(Stored[DataArtifact]):
     @property
     def parent(self) -> Step:
         """Its step."""
-        return Step("/".join(self.path_components[:3]), self._storage.url)
+        return self._reach(Step, *self.path_components[:3])
 
     @property
     def data(self) -> Data:
@@ -184,10 +184,10 @@ class Task(Stored[DataArtifact]):
     @property
     def exception(self) -> ExceptionWrapper | None:
         """What the step raised, None if it raised nothing or its process died."""
-        error = self._record.error if self._record is not None else None
-        if error is None or error["type"] == "process":
+        record = self._record
+        if record is None or record.ok or record.error is None or record.error["type"] == "process":
             return None
-        return ExceptionWrapper(error["type"], error["exception"], error["stacktrace"])
+        return ExceptionWrapper(**record.error)
 
     @property
     def current_attempt(self) -> int:
@@ -235,12 +235,12 @@ class Task(Stored[DataArtifact]):
         """
         if stream not in STREAMS:
             raise ValueError(f"There is no log '{stream}': use {' or '.join(STREAMS)}.")
-        for line in self._log(stream, attempt).splitlines():
+        for line in _stored_lines(self._log(stream, attempt)):
             when, _, text = line.partition(" ")
             yield moment(when), (text if as_unicode else text.encode())
 
     def _text(self, stream: str) -> str:
-        lines = self._log(stream, None).splitlines()
+        lines = _stored_lines(self._log(stream, None))
         return "".join(line.partition(" ")[2] + "\n" for line in lines)
 
     def _log(self, stream: str, attempt: int | None) -> str:
@@ -338,7 +338,7 @@ class Task(Stored[DataArtifact]):
     @property
     def parent_tasks(self) -> Iterator[Task]:
         """The tasks it started from."""
-        return (Task(pathspec, self._storage.url) for pathspec in self.parent_task_pathspecs)
+        return (self._reach(Task, pathspec) for pathspec in self.parent_task_pathspecs)
 
     @property
     def child_task_pathspecs(self) -> Iterator[str]:
@@ -351,7 +351,7 @@ class Task(Stored[DataArtifact]):
         run = "/".join(self.path_components[:2])
         for step in self._targets:
             for name in self._store.tasks(step):
-                task = Task(f"{run}/{step}/{name}", self._storage.url)
+                task = self._reach(Task, run, step, name)
                 if self._name in task._parents:
                     yield task
 
@@ -436,3 +436,8 @@ class Artifacts:
 
     def __repr__(self) -> str:
         return f"<Artifacts of {self._task!r}: {listed(self._task._child_names())}>"
+
+
+def _stored_lines(text: str) -> list[str]:
+    """The lines of a log; only a newline ends one, not the carriage return of a progress bar."""
+    return text.split("\n")[:-1]

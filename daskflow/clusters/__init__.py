@@ -38,7 +38,7 @@ def open_cluster(cluster: str, max_workers: int | None) -> AbstractContextManage
     if cluster not in CLUSTERS:
         known = ", ".join(sorted(CLUSTERS))
         raise ClusterError(
-            f"There is no cluster '{cluster}': use {known}, or the address of a scheduler (tcp://host:port)."
+            f"There is no cluster '{cluster}': use {known}, inline, or the address of a scheduler (tcp://host:port)."
         )
     module, _, function = CLUSTERS[cluster].partition(":")
     opened: AbstractContextManager[Any] = getattr(importlib.import_module(module), function)(max_workers)

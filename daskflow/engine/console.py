@@ -125,7 +125,7 @@ class Console:
         self._run = run
         self._display = display
         self._steps = _Steps()
-        self._queue: queue.Queue[_Line | None] = queue.Queue(BACKLOG)
+        self._queue: queue.Queue[_Line | threading.Event | None] = queue.Queue(BACKLOG)
         self._left_out = 0
         self._running: set[str] = set()
         self._gone = False
@@ -143,8 +143,11 @@ class Console:
 
     def started(self, spec: TaskSpec, pid: int) -> None:
         """A task's process runs."""
-        self._running.add(str(spec.name))
-        self._steps.change(spec.name.step, waiting=-1, running=1)
+        if (
+            str(spec.name) not in self._running
+        ):  # it is not started once more, after its fork server or worker died
+            self._running.add(str(spec.name))
+            self._steps.change(spec.name.step, waiting=-1, running=1)
         self._put(_Line(self._label(spec, pid), "system", "Task is starting."))
 
     def lines(self, spec: TaskSpec, pid: int, stream: str, lines: Sequence[str]) -> None:
@@ -158,13 +161,20 @@ class Console:
         for step, count in Counter(task.spec.name.step for task in region).items():
             self._steps.change(step, waiting=count)
 
-    def finished(self, result: TaskResult) -> None:
-        """A task is over."""
+    def finished(self, result: TaskResult, again: bool = False) -> None:
+        """A task is over, or waits for another attempt."""
         name = str(result.name)
         was = "running" if name in self._running else "waiting"
         self._running.discard(name)
-        outcome = {"committed": {"done": 1}, "failed": {"failed": 1}}.get(result.status, {})
-        self._steps.change(result.name.step, **{was: -1}, **outcome)
+        now = "waiting" if again else {"committed": "done", "failed": "failed"}.get(result.status)
+        if now != was:
+            self._steps.change(result.name.step, **{was: -1}, **({now: 1} if now else {}))
+
+    def settle(self) -> None:
+        """Wait until all lines so far are shown: something else is about to write to the same place."""
+        shown = threading.Event()
+        self._queue.put(shown)
+        shown.wait(PATIENCE_SECONDS)
 
     def close(self) -> None:
         """Show the rest, if its reader is still there."""
@@ -198,6 +208,10 @@ class Console:
                 if line is None:
                     over = True
                     break
+                if isinstance(line, threading.Event):
+                    self._display.refresh(self._steps.states)
+                    line.set()
+                    continue
                 self._display.line(line.label, line.stream, line.text)
             if self._left_out and self._queue.empty():
                 count, self._left_out = self._left_out, 0
@@ -207,7 +221,7 @@ class Console:
             self._display.refresh(self._steps.states)
         self._display.close(self._steps.states)
 
-    def _batch(self) -> list[_Line | None]:
+    def _batch(self) -> list[_Line | threading.Event | None]:
         """What has come: at least one line, or nothing after a short while."""
         try:
             found = [self._queue.get(timeout=REFRESH_SECONDS)]

@@ -6,7 +6,7 @@ width of a foreach, the choice of a switch). A decision's result opens the next 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -69,6 +69,7 @@ class Frontier:
         self._done: set[TaskName] = set()
         self._joins: dict[tuple[str, TaskName], _Gathering] = {}
         self._awaited: dict[TaskName, tuple[str, TaskName]] = {}
+        self._postponed: dict[TaskName, None] = {}
         self._finished = False
 
     def start(self) -> list[Planned]:
@@ -78,14 +79,44 @@ class Frontier:
     def done(self, result: TaskResult) -> list[Planned]:
         """What becomes ready by this result: a region, or nothing.
 
+        A task that was not run, because one before it did not succeed, becomes ready again once that one has.
         Raises :class:`InternalError` if the task was never planned.
         """
         spec = self.spec(result.name)
+        if result.status == "not_run" and result.name not in self._done:
+            self._postponed[result.name] = None
+            return self._released()
         if not result.committed or result.name in self._done:
             return []
         self._done.add(result.name)
+        self._postponed.pop(result.name, None)
         self._finished = self._finished or spec.node.type == "end"
-        return self._region([*self._decided(spec, result), *self._awaiting(result.name)])
+        ready = self._region([*self._decided(spec, result), *self._awaiting(result.name)])
+        return ready + self._released()
+
+    def again(self, result: TaskResult) -> TaskSpec | None:
+        """The next attempt of a task that failed; None if it has had all of them."""
+        spec = self.spec(result.name)
+        policy = spec.node.policy
+        failed = spec.attempt - spec.first + 1
+        if result.final or result.name in self._done or failed > policy.retries + policy.fallbacks:
+            return None
+        return self._attempt(replace(spec, attempt=spec.attempt + 1, fallback=failed > policy.retries))
+
+    def starts_at(self, name: TaskName, attempt: int) -> TaskSpec:
+        """Count the attempts of a planned task from this one, and its retries too: the earlier ones were another driver's."""
+        return self._attempt(replace(self.spec(name), attempt=attempt, first=attempt))
+
+    def _attempt(self, spec: TaskSpec) -> TaskSpec:
+        self._specs[spec.name] = spec
+        return spec
+
+    def progress(self) -> dict[str, tuple[int, int]]:
+        """For each step that has tasks: how many of them are done, and how many are known."""
+        done = Counter(name.step for name in self._done)
+        return {
+            step: (done[step], known) for step, known in Counter(name.step for name in self._specs).items()
+        }
 
     @property
     def finished(self) -> bool:
@@ -134,6 +165,18 @@ class Frontier:
             return []
         self._joins[key].missing -= 1
         return [] if self._joins[key].missing else [self._join(key)]
+
+    def _released(self) -> list[Planned]:
+        """The tasks that waited for another attempt of one before them, as far as all before them are done by now."""
+        planned: dict[TaskName, Planned] = {}
+        for name in self._postponed:
+            parents = [parent for parent in self._specs[name].parents if parent != PARAMETERS]
+            if all(parent in self._done or parent in planned for parent in parents):
+                upstream = tuple(parent for parent in parents if parent in planned)
+                planned[name] = Planned(self._specs[name], upstream)
+        for name in planned:
+            del self._postponed[name]
+        return list(planned.values())
 
     def _region(self, ready: Iterable[TaskSpec]) -> list[Planned]:
         """Everything that is known in advance from what is ready."""
@@ -211,8 +254,3 @@ class Frontier:
         indices = tuple(frame.index for frame in stack if frame.kind == "foreach")
         name = TaskName(step, task_id(indices, iteration))
         return TaskSpec(self._run, name, self._graph[step], parents, stack, iteration)
-
-
-def next_attempt(spec: TaskSpec) -> TaskSpec:
-    """The same task, tried once more."""
-    return replace(spec, attempt=spec.attempt + 1)

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import pickle
+import heapq
+import itertools
 import signal
 import threading
+import time
+from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
-from daskflow.engine import regions, worker
+from daskflow.engine.frontier import Planned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
     from daskflow.engine.console import Console
-    from daskflow.engine.frontier import Frontier, Planned
+    from daskflow.engine.executor import Executor
+    from daskflow.engine.frontier import Frontier
     from daskflow.pathspec import TaskName
-    from daskflow.task.spec import RunContext, TaskResult
+    from daskflow.task.spec import TaskResult, TaskSpec
 
 GRACE_SECONDS = 5.0
-"""How long running tasks may go on after another has failed for good, or the run was stopped."""
 PATIENCE = 2
 """How many signals are orders to stop; one more ends the driver where it stands."""
 
@@ -39,7 +43,7 @@ class Outcome:
     reason
         Why the run failed if no task did.
     done
-        How many tasks are committed.
+        How many tasks this driver saw committed.
     """
 
     status: str = "failed"
@@ -58,10 +62,13 @@ class Limits:
         The items of one foreach.
     in_flight
         Tasks at the scheduler, for a cluster that has more slots than the run may use.
+    grace
+        Seconds that running tasks may go on after another has failed for good, or the run was stopped.
     """
 
     max_num_splits: int | None = None
     in_flight: int | None = None
+    grace: float = GRACE_SECONDS
 
 
 class Driver:
@@ -69,62 +76,73 @@ class Driver:
 
     Parameters
     ----------
-    client
-        A Dask client.
+    executor
+        Where tasks run.
     frontier
         The state of the run.
     console
         Told what is planned and what is over.
-    context
-        The run.
     limits
-        How wide a foreach, how many tasks at once.
+        How wide a foreach, how many tasks at once, how long a grace.
+    still_ours
+        Called before anything is submitted; raises :class:`RunHeld` if another driver has taken the run over.
     """
 
     def __init__(
-        self, client: Any, frontier: Frontier, console: Console, context: RunContext, limits: Limits
+        self,
+        executor: Executor,
+        frontier: Frontier,
+        console: Console,
+        limits: Limits,
+        still_ours: Callable[[], None] = lambda: None,
     ) -> None:
-        self._client = client
+        self._executor = executor
         self._frontier = frontier
         self._console = console
-        self._context = context
         self._limits = limits
-        self._held_back: list[Planned] = []
-        self._names: dict[Any, TaskName] = {}
+        self._still_ours = still_ours
+        self._in_flight: set[TaskName] = set()
+        self._held_back: deque[Planned] = deque()
+        self._due: list[tuple[float, int, TaskSpec]] = []
+        self._order = itertools.count()
         self._done: set[TaskName] = set()
         self._stopped = False
         self._outcome = Outcome()
+        self.held_by_another = ""
 
-    def run(self) -> Outcome:
-        """Run the flow to its end, or until it has failed and what ran has ended."""
-        from distributed import as_completed
-
-        self._completed = as_completed(loop=self._client.loop)
-        with _signals_call(self._interrupt), self._hearing():
-            self._submit(self._frontier.start())
-            self._loop()
+    def run(self, ready: Sequence[Planned]) -> Outcome:
+        """Run what is ready and all that follows, until it has ended or the run has failed and what ran has ended."""
+        with _signals_call(self._interrupt), _stops_with_its_terminal(self._executor):
+            self._submit(ready)
+            while self._in_flight or (self._due and not self._stopped):
+                for result in self._executor.results(self._seconds_until_due()):
+                    self._take(result)
+                self._submit_due()
         if self._frontier.finished:  # perhaps in the grace period
             self._outcome.status = "successful"
         return self._outcome
 
-    def _loop(self) -> None:
-        for future in self._completed:
-            name = self._names.pop(future)
-            result = _result(future, name, self._frontier.spec(name).attempt)
-            future.release()
-            self._console.finished(result)
-            if result.committed:
-                self._outcome.done += 1
-                self._done.add(name)
-            if self._too_wide(result):
-                self._stop(GRACE_SECONDS)
-            elif result.status == "failed":
-                if not self._stopped:
-                    self._outcome.failures.append(result)
-                self._stop(GRACE_SECONDS)
-            else:
-                ready = self._frontier.done(result)
-                self._submit([] if self._stopped else ready)
+    def _take(self, result: TaskResult) -> None:
+        self._in_flight.discard(result.name)
+        again = None
+        if result.status == "failed" and not self._stopped:
+            again = self._frontier.again(result)
+        self._console.finished(result, again is not None)
+        if result.committed:
+            self._outcome.done += 1
+            self._done.add(result.name)
+        if self._too_wide(result):
+            self._stop(self._limits.grace)
+        elif again is not None:
+            self._try_again(result, again)
+        elif result.status == "failed":
+            if not self._stopped:
+                self._outcome.failures.append(result)
+            self._stop(self._limits.grace)
+        else:
+            ready = self._frontier.done(result)
+            if not self._stopped:
+                self._submit(ready)
 
     def _submit(self, region: Sequence[Planned]) -> None:
         """Hand over what is ready: the region as one graph, or under a limit no more tasks than that at once."""
@@ -133,21 +151,44 @@ class Driver:
             self._hand_over(region)
             return
         self._held_back += region
-        while len(self._names) < self._limits.in_flight and (task := self._next_held_back()) is not None:
+        while len(self._in_flight) < self._limits.in_flight and (task := self._next_held_back()) is not None:
             self._hand_over([replace(task, upstream=())])
 
     def _next_held_back(self) -> Planned | None:
         """The first task whose upstream is over; taken off the list."""
         for place, task in enumerate(self._held_back):
             if self._done.issuperset(task.upstream):
-                return self._held_back.pop(place)
+                del self._held_back[place]
+                return task
         return None
 
     def _hand_over(self, region: Sequence[Planned]) -> None:
         if region:
-            futures = regions.submit(self._client, region)
-            self._names.update(futures)
-            self._completed.update(futures)
+            self._still_ours()
+            self._in_flight.update(task.spec.name for task in region)
+            self._executor.submit(region)
+
+    def _try_again(self, failed: TaskResult, spec: TaskSpec) -> None:
+        """Another attempt, after its delay; meanwhile it holds no slot."""
+        policy = spec.node.policy
+        delay = policy.delay(spec.attempt - spec.first)
+        what = ": ".join(failed.error or ())
+        if spec.fallback:
+            after = "its failure is dealt with by a decorator"
+        else:
+            when = f" in {timedelta(seconds=round(delay))}" if delay >= 1 else ""
+            after = f"attempt {spec.attempt - spec.first} of {policy.retries} more follows{when}"
+        self._console.notice(f"Task {spec.name} failed ({what}); {after}.")
+        heapq.heappush(self._due, (time.monotonic() + delay, next(self._order), spec))
+
+    def _seconds_until_due(self) -> float | None:
+        if not self._due or self._stopped:
+            return None
+        return max(0.0, self._due[0][0] - time.monotonic())
+
+    def _submit_due(self) -> None:
+        while self._due and not self._stopped and self._due[0][0] <= time.monotonic():
+            self._hand_over([Planned(heapq.heappop(self._due)[2])])
 
     def _too_wide(self, result: TaskResult) -> bool:
         cap = self._limits.max_num_splits
@@ -163,47 +204,26 @@ class Driver:
         """No new tasks; those that run get ``grace`` seconds."""
         if not self._stopped:
             self._stopped = True
-            self._client.run(worker.stop_run, self._context, grace)
+            self._executor.stop(grace)
+            self._executor.wake()
+
+    def replaced(self, by: str) -> None:
+        """Another driver has taken the run over: end what runs, start nothing more. From any thread."""
+        self.held_by_another = by
+        self._stopped = True
+        self._executor.stop(0.0)
+        self._executor.wake()
 
     def _interrupt(self) -> None:
         """Stop the run; if it is being stopped already, end what runs at once."""
         if self._stopped:
-            self._client.run(worker.stop_run, self._context, 0.0)
+            self._executor.stop(0.0)
             return
         self._outcome.status = "interrupted"
-        self._console.notice("Interrupted: running tasks get a few seconds to end. Once more ends them now.")
-        self._stop(GRACE_SECONDS)
-
-    @contextlib.contextmanager
-    def _hearing(self) -> Iterator[None]:
-        """Let workers speak to the console: directly from this process, by Dask's events from others."""
-        key = (self._context.flow, self._context.run)
-        topic = worker.topic(*key)
-        worker.SINKS[key] = self._console
-        self._client.subscribe_topic(topic, self._heard)
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):  # the scheduler may be gone
-                self._client.run(worker.close_run, self._context)
-                self._client.unsubscribe_topic(topic)
-            del worker.SINKS[key]
-
-    def _heard(self, event: tuple[float, dict[str, Any]]) -> None:
-        _, message = event
-        getattr(self._console, message["method"])(*pickle.loads(message["arguments"]))
-
-
-def _result(future: Any, name: TaskName, attempt: int) -> TaskResult:
-    """What a task's future holds; a future that Dask lost is a failure of the cluster, not of the step."""
-    from daskflow.task.spec import TaskResult
-
-    if future.status == "finished":
-        found: TaskResult = future.result()
-        return found
-    error = future.exception() if future.status == "error" else None
-    words = f"{type(error).__name__}: {error}" if error is not None else "the cluster gave the task up"
-    return TaskResult(name, attempt, "failed", error=("Cluster error", words))
+        self._console.notice(
+            f"Interrupted: running tasks get {self._limits.grace:g} s to end. Once more ends them now."
+        )
+        self._stop(self._limits.grace)
 
 
 @contextlib.contextmanager
@@ -231,3 +251,25 @@ def _signals_call(interrupt: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _stops_with_its_terminal(executor: Executor) -> Iterator[None]:
+    """Let Ctrl-Z stop the tasks too, which the terminal can't reach, and ``fg`` let them go on."""
+
+    def stand_still() -> None:
+        executor.pause()
+        signal.raise_signal(signal.SIGSTOP)
+        executor.go_on()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        threading.Thread(target=stand_still, name="daskflow-pause", daemon=True).start()
+
+    if signal.getsignal(signal.SIGTSTP) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTSTP, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
     from daskflow.task.spec import RunContext
 
-SINKS: dict[tuple[str, str], Sink] = {}
-"""Sinks of runs whose driver is this very process."""
+SINKS: dict[str, Sink] = {}
+"""Sinks of runs whose driver is this very process, by its token."""
 
 
-def topic(flow: str, run: str) -> str:
-    """The Dask event topic on which workers in other processes speak to a run's driver."""
-    return f"daskflow/{flow}/{run}"
+def topic(token: str) -> str:
+    """The Dask event topic on which workers in other processes speak to a driver."""
+    return f"daskflow/{token}"
 
 
 def run_task(spec_bytes: bytes, *upstream: TaskResult) -> TaskResult:
@@ -35,21 +35,26 @@ def stop_run(run: RunContext, grace: float) -> None:
     LAUNCHERS.stop(run, grace)
 
 
+def pause_run(run: RunContext, still: bool) -> None:
+    """On a worker: let the run's tasks stand still, or go on."""
+    LAUNCHERS.pause(run, still)
+
+
 def close_run(run: RunContext) -> None:
     """On a worker: the run is over, its launcher is not needed any more."""
     LAUNCHERS.close(run)
 
 
 def _sink(spec: TaskSpec) -> Sink:
-    local = SINKS.get((spec.run.flow, spec.run.run))
-    return local if local is not None else RemoteSink(spec.run.flow, spec.run.run)
+    local = SINKS.get(spec.run.token)
+    return local if local is not None else RemoteSink(spec.run.token)
 
 
 class RemoteSink:
     """Speaks to the driver through Dask's events."""
 
-    def __init__(self, flow: str, run: str) -> None:
-        self._topic = topic(flow, run)
+    def __init__(self, token: str) -> None:
+        self._topic = topic(token)
 
     def started(self, spec: TaskSpec, pid: int) -> None:
         """A task's process runs."""
@@ -66,4 +71,6 @@ class RemoteSink:
     def _send(self, method: str, *arguments: object) -> None:
         from distributed import get_worker
 
-        get_worker().log_event(self._topic, {"method": method, "arguments": pickle.dumps(arguments)})
+        worker = get_worker()
+        message = {"method": method, "worker": worker.address, "arguments": pickle.dumps(arguments)}
+        worker.log_event(self._topic, message)

@@ -2,23 +2,66 @@
 
 from __future__ import annotations
 
+import importlib
+import json
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from daskflow.errors import (
     BadStepDecoratorException,
     DuplicateStepDecoratorException,
     InvalidDecoratorAttribute,
+    UnknownStepDecoratorException,
 )
+from daskflow.flow.node import step_functions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from daskflow.flow.graph import Graph
+    from daskflow.flow.node import Node
+    from daskflow.flow.policy import Policy
+    from daskflow.flow.spec import FlowSpec
+
+NAMES = {
+    "retry": "daskflow.decorators.retry:retry",
+    "catch": "daskflow.decorators.catch:catch",
+    "timeout": "daskflow.decorators.timeout:timeout",
+    "environment": "daskflow.decorators.environment:environment",
+    "resources": "daskflow.decorators.resources:resources",
+    "secrets": "daskflow.decorators.secrets:secrets",
+}
+"""The decorators that ``--with`` knows by a short name, and where they are."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The attempt of a task that a hook is called for; what else there is to know is in ``current``.
+
+    Attributes
+    ----------
+    step
+        The step's name.
+    number
+        0 for the first attempt.
+    last
+        Whether no further attempt runs the step if this one fails.
+    fallback
+        Whether all attempts have failed, and this one is there to deal with it: it does not run the step.
+    """
+
+    step: str
+    number: int = 0
+    last: bool = True
+    fallback: bool = False
 
 
 class StepDecorator:
     """Base of everything that can be written above ``@step``.
 
     A subclass names itself and its options and overrides the hooks it needs; each does nothing by default.
-    ``@retry``, ``@retry()`` and ``@retry(times=2)`` are the same kind of thing.
+    ``@retry``, ``@retry()`` and ``@retry(times=2)`` are the same kind of thing. Before a step the hooks of the
+    outermost decorator are called first, after it those of the innermost.
 
     Raises
     ------
@@ -33,6 +76,8 @@ class StepDecorator:
     name: ClassVar[str] = "?"
     defaults: ClassVar[dict[str, Any]] = {}
     allow_multiple: ClassVar[bool] = False
+    when_debugging: ClassVar[bool] = True
+    """Whether its hooks are called when a person runs the task again in a debugger."""
 
     def __init__(self, function: Callable[..., Any] | None = None, **options: Any) -> None:
         unknown = sorted(set(options) - set(self.defaults))
@@ -42,7 +87,6 @@ class StepDecorator:
                 f"@{self.name} has no option {', '.join(unknown)}; its options are: {has}."
             )
         self.options: dict[str, Any] = {**self.defaults, **options}
-        self._function = function
 
     def __new__(cls, function: Callable[..., Any] | None = None, **options: Any) -> Self:
         """A bare ``@name`` is called with the function at once and must give the function back."""
@@ -65,3 +109,141 @@ class StepDecorator:
             raise DuplicateStepDecoratorException(f"Step '{function.__name__}' has @{self.name} twice.")
         function.decorators.append(self)
         return function
+
+    def step_init(self, graph: Graph, node: Node) -> None:
+        """Before a run, in the driver: check whether this decorator, with these options, is possible on this step.
+
+        Raises :class:`BadStepDecoratorException` if not; :meth:`refuse` makes one.
+        """
+
+    def step_policy(self, policy: Policy) -> Policy:
+        """How tasks of the step are to be run, given what the decorators before this one asked for."""
+        return policy
+
+    def task_pre_step(self, flow: FlowSpec, attempt: Attempt) -> None:
+        """In the task's process, before the step. What it raises is a failure of the attempt."""
+
+    def task_decorate(
+        self, function: Callable[..., Any], flow: FlowSpec, attempt: Attempt
+    ) -> Callable[..., Any]:
+        """The function that is called in place of the step, with ``inputs`` if the step is a join."""
+        return function
+
+    def task_post_step(self, flow: FlowSpec, attempt: Attempt) -> None:
+        """After the step, if it raised nothing."""
+
+    def task_exception(self, error: BaseException, flow: FlowSpec, attempt: Attempt) -> bool:
+        """After the step raised ``error``: whether the task counts as successful all the same."""
+        return False
+
+    def task_finished(self, flow: FlowSpec, attempt: Attempt, ok: bool) -> None:
+        """At the end of the attempt, when its artifacts are stored."""
+
+    def refuse(self, node: Node, why: str) -> BadStepDecoratorException:
+        """The error for a decorator that can't be on this step; ``why`` ends a sentence."""
+        return BadStepDecoratorException(
+            f"@{self.name} on step '{node.name}' {why}.", node.line, node.source_file or None
+        )
+
+
+def number_of(
+    decorator: StepDecorator, node: Node, option: str, *, at_least: float, whole: bool = False
+) -> float:
+    """The value of an option that must be a number.
+
+    Raises :class:`BadStepDecoratorException` if it is none, is less than ``at_least``, or is not ``whole``.
+    """
+    value = decorator.options[option]
+    try:
+        number = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not number >= at_least or number == float("inf") or (whole and number != int(number)):
+        kind = "a whole number" if whole else "a number"
+        raise decorator.refuse(node, f"has {option}={value!r}, which must be {kind} of at least {at_least:g}")
+    return number
+
+
+def initialized(graph: Graph, flow_class: type[FlowSpec]) -> Graph:
+    """The graph with the policy that each step's decorators ask for.
+
+    Raises :class:`BadStepDecoratorException` if one of them is not possible on its step.
+    """
+    nodes = {}
+    for name, function in step_functions(flow_class).items():
+        node = graph[name]
+        policy = node.policy
+        for decorator in function.decorators:
+            decorator.step_init(graph, node)
+            policy = decorator.step_policy(policy)
+        nodes[name] = replace(node, policy=policy)
+    return replace(graph, nodes={name: nodes[name] for name in graph.nodes})
+
+
+def attach(flow_class: type[FlowSpec], given: Iterable[str]) -> None:
+    """Put decorators on every step of a flow that lacks them, as ``--with`` says.
+
+    Parameters
+    ----------
+    flow_class
+        The flow.
+    given
+        Each ``name`` or ``name:option=value,option=value``, where a value is JSON or else a text, and ``name`` is one of
+        :data:`NAMES` or the import path of a class, such as ``package.module.my_decorator``.
+
+    Raises
+    ------
+    UnknownStepDecoratorException
+        if there is no such decorator; the message lists those there are.
+    InvalidDecoratorAttribute
+        if an option is unknown or is no ``option=value``.
+    """
+    for text in given:
+        name, _, rest = text.partition(":")
+        kind, options = _named(name), _options(text, rest)
+        for function in step_functions(flow_class).values():
+            if not any(type(each) is kind for each in function.decorators):
+                kind(**options)(function)
+
+
+def _named(name: str) -> type[StepDecorator]:
+    path = NAMES.get(name)
+    module, _, attribute = path.partition(":") if path else name.rpartition(".")
+    found = None
+    if module:
+        try:
+            found = getattr(importlib.import_module(module), attribute, None)
+        except ImportError as error:
+            raise UnknownStepDecoratorException(f"'{name}' can't be imported: {error}.") from error
+    if not (isinstance(found, type) and issubclass(found, StepDecorator)):
+        raise UnknownStepDecoratorException(
+            f"Unknown step decorator '{name}'. There are: {', '.join(sorted(NAMES))}; "
+            "another one is named by its import path, package.module.name."
+        )
+    return found
+
+
+def _options(text: str, rest: str) -> dict[str, Any]:
+    """The options of ``name:option=value,...``; a comma inside brackets or quotes separates nothing."""
+    options: dict[str, Any] = {}
+    for part in _split(rest):
+        name, equals, value = part.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise InvalidDecoratorAttribute(f"'{part}' in --with {text} is not 'option=value'.")
+        try:
+            options[name.strip()] = json.loads(value)
+        except ValueError:
+            options[name.strip()] = value
+    return options
+
+
+def _split(text: str) -> list[str]:
+    parts, depth, quoted = [""], 0, False
+    for character in text:
+        quoted ^= character == '"'
+        depth += 0 if quoted else (character in "[{") - (character in "]}")
+        if character == "," and not quoted and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part for part in parts if part.strip()]

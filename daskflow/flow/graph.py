@@ -277,9 +277,7 @@ def _step_info(node: Node) -> dict[str, Any]:
         "next": list(node.targets),
         "node_info": node.node_info,
     }
-    if node.parallel:
-        info["num_parallel"] = True
-    elif node.type == "foreach":
+    if node.type == "foreach":
         info["foreach_artifact"] = node.foreach
     if node.type == "switch":
         info["condition"] = node.condition
@@ -298,8 +296,6 @@ def _case_texts(node: Node) -> dict[str, str]:
 
 
 def _dot_label(node: Node) -> str:
-    if node.parallel:
-        return f"{node.name}\nnum_parallel"
     if node.type == "foreach":
         return f"{node.name}\nforeach {node.foreach}"
     if node.type == "switch":

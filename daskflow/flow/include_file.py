@@ -11,13 +11,12 @@ from weakref import WeakKeyDictionary
 
 from daskflow.errors import ParameterError, ParameterFieldFailed
 from daskflow.flow.parameters import Parameter
+from daskflow.settings import URL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from daskflow.flow.parameters import HoldsArtifacts, ParameterContext
-
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 class IncludeFile(Parameter):
@@ -93,7 +92,7 @@ class IncludeFile(Parameter):
         ValueError
             If there is no such file, it can't be read or decoded, or ``text`` is a URL.
         """
-        if _URL.match(text):
+        if URL.match(text):
             raise ValueError(
                 f"'{text}' is a URL, and IncludeFile reads local files only. Download it first, or read it "
                 "in a step."

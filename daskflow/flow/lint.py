@@ -131,17 +131,6 @@ def valid_transitions(graph: Graph) -> None:
             )
 
 
-def parallel_steps(graph: Graph) -> None:
-    """``num_parallel`` leads to a step with ``@parallel``, and there is none yet."""
-    for node in graph:
-        if node.parallel:
-            _blame_next(
-                node,
-                f"Step '{node.name}': num_parallel needs @parallel on step '{node.targets[0]}', "
-                "which is not supported yet. Use foreach instead.",
-            )
-
-
 def switch_splits(graph: Graph) -> None:
     """A switch has a condition, cases, and at least two steps to choose from."""
     for node in _of_type(graph, "switch"):
@@ -346,7 +335,6 @@ RULES = (
     end_is_end,
     static_transitions,
     valid_transitions,
-    parallel_steps,
     switch_splits,
     unknown_transitions,
     start_is_first,

@@ -10,15 +10,17 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import LintWarn
+from daskflow.flow.policy import Policy
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
     from typing import Literal, TypeGuard
 
     NodeType = Literal["linear", "split", "foreach", "switch", "join", "end"]
     NextKind = Literal["linear", "split", "foreach", "switch"]
     Label = str | int | bool
 
-KEYWORDS = ("foreach", "condition", "num_parallel")
+KEYWORDS = ("foreach", "condition")
 """What ``self.next`` takes beside steps."""
 
 
@@ -34,7 +36,6 @@ class Next:
     foreach: str | None = None
     condition: str | None = None
     cases: tuple[tuple[Label, str], ...] = ()
-    parallel: bool = False
     problem: str = ""
 
 
@@ -50,8 +51,8 @@ class Node:
         The steps that may follow, in the order of declaration, each once.
     line, next_line
         Where its ``def`` is, and its ``self.next`` (the first one found if none is the last statement; 0 if there is none).
-    foreach, parallel
-        The attribute whose items become tasks; whether it is ``num_parallel`` instead.
+    foreach
+        The attribute whose items become tasks.
     condition, cases
         The attribute that decides a switch, and (value, step) of each case.
     arguments
@@ -60,6 +61,8 @@ class Node:
         Whether its last statement is a ``self.next``; why that one can't be understood.
     decorators
         ``{"name": ..., "options": ...}`` of each step decorator.
+    policy
+        How its tasks are to be run; decorators put it together when a run starts.
     in_nodes
         The steps that may come before, in source order, for a join in the order of the split's branches; a recursive
         switch is among its own.
@@ -78,7 +81,6 @@ class Node:
     source_file: str = ""
     doc: str = ""
     foreach: str | None = None
-    parallel: bool = False
     condition: str | None = None
     cases: tuple[tuple[Label, str], ...] = ()
     arguments: tuple[str, ...] = ("self",)
@@ -87,6 +89,7 @@ class Node:
     marked_start: bool = False
     marked_end: bool = False
     decorators: tuple[dict[str, Any], ...] = ()
+    policy: Policy = field(default_factory=Policy)
     node_info: dict[str, Any] = field(default_factory=dict)
     in_nodes: tuple[str, ...] = ()
     branches: tuple[tuple[str, str], ...] = ()
@@ -97,16 +100,6 @@ class Node:
     def num_args(self) -> int:
         """How many arguments it takes, ``self`` included."""
         return len(self.arguments)
-
-    @property
-    def valid_next(self) -> bool:
-        """Whether its last statement is a ``self.next`` of a known shape."""
-        return self.has_next and not self.problem
-
-    @property
-    def split_stack(self) -> tuple[str, ...]:
-        """The split and foreach steps that are open when a task of this step runs, outermost first."""
-        return tuple(split for split, _ in self.branches)
 
     @property
     def splits(self) -> bool:
@@ -236,7 +229,6 @@ def read_node(name: str, step: Any, sources: Sources) -> Node:
         targets=follow.targets,
         next_line=call.lineno,
         foreach=follow.foreach,
-        parallel=follow.parallel,
         condition=follow.condition,
         cases=follow.cases,
         has_next=True,
@@ -250,6 +242,27 @@ def read_next(call: ast.Call, self_name: str = "self") -> Next:
         return _shape(call, self_name)
     except ValueError as error:
         return Next(problem=str(error))
+
+
+def check_keywords(given: Collection[str]) -> None:
+    """Raise ``ValueError`` if ``self.next`` does not take these keywords; the message ends a sentence about the call."""
+    if "num_parallel" in given:
+        raise ValueError("num_parallel is not supported yet, use foreach with a list of as many items")
+    for unknown in sorted(set(given) - set(KEYWORDS)):
+        raise ValueError(f"it has no keyword '{unknown}', only {', '.join(KEYWORDS)}")
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} exclude each other")
+
+
+def check_targets(targets: Sequence[str], keyword: str | None = None) -> None:
+    """Raise ``ValueError`` if ``self.next`` can't lead to these steps, given that keyword; as above."""
+    if not targets:
+        raise ValueError("it names no step")
+    for target in targets:
+        if targets.count(target) > 1:
+            raise ValueError(f"it names step '{target}' more than once")
+    if keyword and len(targets) != 1:
+        raise ValueError(f"{keyword} leads to exactly one step, not to {len(targets)}")
 
 
 def _arguments(args: ast.arguments) -> tuple[str, ...]:
@@ -274,21 +287,14 @@ def _first_next(definition: ast.FunctionDef, self_name: str) -> int:
 
 def _shape(call: ast.Call, self_name: str) -> Next:
     keywords = {keyword.arg or "**": keyword.value for keyword in call.keywords}
-    for unknown in sorted(keywords.keys() - set(KEYWORDS)):
-        raise ValueError(f"it has no keyword '{unknown}', only {', '.join(KEYWORDS)}")
-    if len(keywords) > 1:
-        raise ValueError(f"{' and '.join(keywords)} exclude each other")
+    check_keywords(keywords)
     if "condition" in keywords or any(isinstance(arg, ast.Dict) for arg in call.args):
         return _switch(call, keywords.get("condition"), self_name)
-    targets = _distinct(tuple(_target(arg, self_name) for arg in call.args))
-    if not keywords:
-        return Next(kind="linear" if len(targets) == 1 else "split", targets=targets)
-    (keyword, value), *_ = keywords.items()
-    if len(targets) != 1:
-        raise ValueError(f"{keyword} leads to exactly one step, not to {len(targets)}")
-    if keyword == "num_parallel":
-        return Next(kind="foreach", targets=targets, parallel=True)
-    return Next(kind="foreach", targets=targets, foreach=_name(keyword, value))
+    targets = tuple(_target(arg, self_name) for arg in call.args)
+    check_targets(targets, next(iter(keywords), None))
+    if keywords:
+        return Next(kind="foreach", targets=targets, foreach=_name("foreach", keywords["foreach"]))
+    return Next(kind="linear" if len(targets) == 1 else "split", targets=targets)
 
 
 def _switch(call: ast.Call, condition: ast.expr | None, self_name: str) -> Next:
@@ -297,7 +303,8 @@ def _switch(call: ast.Call, condition: ast.expr | None, self_name: str) -> Next:
     if dicts and len(call.args) > 1:
         raise ValueError("a switch takes one dict of cases and no other step")
     if not dicts:
-        targets = _distinct(tuple(_target(arg, self_name) for arg in call.args))
+        targets = tuple(_target(arg, self_name) for arg in call.args)
+        check_targets(targets)
         return Next(kind="switch", targets=targets, condition=variable)
     cases: dict[Label, str] = {}
     for key, value in zip(dicts[0].keys, dicts[0].values, strict=True):
@@ -317,15 +324,6 @@ def _target(arg: ast.expr, self_name: str) -> str:
     if isinstance(arg, ast.Attribute) and isinstance(arg.value, ast.Name) and arg.value.id == self_name:
         return arg.attr
     raise ValueError(f"'{ast.unparse(arg)}' is not a step such as {self_name}.train")
-
-
-def _distinct(targets: tuple[str, ...]) -> tuple[str, ...]:
-    if not targets:
-        raise ValueError("it names no step")
-    for target in targets:
-        if targets.count(target) > 1:
-            raise ValueError(f"it names step '{target}' more than once")
-    return targets
 
 
 def _name(keyword: str, value: ast.expr) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from daskflow.settings import BOOLEANS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -37,15 +39,9 @@ def _parse_float(text: str) -> float:
         raise ValueError(f"'{text}' is not a valid float.") from None
 
 
-_BOOLEANS = {
-    **dict.fromkeys(("true", "t", "yes", "y", "on", "1"), True),
-    **dict.fromkeys(("false", "f", "no", "n", "off", "0"), False),
-}
-
-
 def _parse_bool(text: str) -> bool:
     try:
-        return _BOOLEANS[text.strip().lower()]
+        return BOOLEANS[text.strip().lower()]
     except KeyError:
         raise ValueError(f"'{text}' is not a valid boolean: give True or False.") from None
 

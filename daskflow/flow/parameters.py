@@ -26,17 +26,23 @@ if TYPE_CHECKING:
 
 RESERVED_NAMES = frozenset(
     {
+        "cluster",
         "decospecs",
+        "grace",
         "help",
+        "id",
         "max_log_size",
         "max_num_splits",
         "max_workers",
         "namespace",
+        "new_code",
         "obj",
+        "origin_run_id",
         "params",
         "run_id",
         "run_id_file",
         "runner_attribute_file",
+        "step_to_rerun",
         "tag",
         "tags",
         "task_id",
@@ -44,7 +50,10 @@ RESERVED_NAMES = frozenset(
         "with",
     }
 )
-"""Names that ``run`` itself uses, as :attr:`Parameter.key` spells them."""
+"""Names that ``run`` and the commands like it use, as :attr:`Parameter.key` spells them.
+
+``id`` is among them because ``DASKFLOW_RUN_ID``, where a parameter of that name would be looked up, is a task's run.
+"""
 
 _VALID_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 

@@ -6,8 +6,8 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from daskflow.errors import DataMissing, InvalidNextException
-from daskflow.flow.node import KEYWORDS
+from daskflow.errors import InvalidNextException
+from daskflow.flow.node import check_keywords, check_targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from daskflow.flow.node import Label, NextKind, Node
 
     Kind = NextKind | Literal["end"]
-
-KINDS = ("linear", "split", "foreach", "switch", "end")
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Transition:
     condition: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; :meth:`of_json` is the inverse."""
+        """Plain JSON values, as the task's record has them."""
         return {
             "kind": self.kind,
             "targets": list(self.targets),
@@ -48,22 +46,16 @@ class Transition:
             "condition": self.condition,
         }
 
-    @classmethod
-    def of_json(cls, data: Mapping[str, Any]) -> Transition:
-        """The transition that ``data`` stores.
-
-        Raises :class:`DataMissing` if it is of no known kind or has no targets.
-        """
-        kind, targets = data.get("kind"), data.get("targets")
-        if kind not in KINDS or not isinstance(targets, list | tuple):
-            raise DataMissing(
-                f"A stored transition is damaged, or was written by a later version: {dict(data)!r}."
-            )
-        return cls(kind, tuple(targets), data.get("foreach"), data.get("condition"))
-
 
 END = Transition("end")
 """What follows the terminal step."""
+
+
+def of_node(node: Node) -> Transition:
+    """What follows a step by its source alone. It must not be a foreach or a switch: these decide when they run."""
+    if node.type == "end":
+        return END
+    return Transition("split" if node.type == "split" else "linear", node.targets)
 
 
 @dataclass(frozen=True)
@@ -77,7 +69,6 @@ class Request:
     foreach: str | None = None
     condition: str | None = None
     cases: dict[Label, str] = field(default_factory=dict)
-    num_parallel: Any = None
 
     @property
     def variable(self) -> str | None:
@@ -105,7 +96,7 @@ def parse_next(
     args
         Bound methods of the flow, or one dict of cases to them.
     kwargs
-        ``foreach``, ``condition`` or ``num_parallel``.
+        ``foreach`` or ``condition``.
     is_step
         Whether the flow has a step of that name.
 
@@ -142,9 +133,8 @@ def check_static(node: Node, request: Request) -> None:
     Raises :class:`InvalidNextException` if kind, targets, foreach, condition or cases differ.
     """
     kind = "linear" if node.type == "join" else node.type
-    written = (kind, node.targets, node.foreach, node.condition, dict(node.cases), node.parallel)
-    parallel = request.num_parallel is not None
-    asked = (request.kind, request.targets, request.foreach, request.condition, request.cases, parallel)
+    written = (kind, node.targets, node.foreach, node.condition, dict(node.cases))
+    asked = (request.kind, request.targets, request.foreach, request.condition, request.cases)
     if written == asked:
         return
     expected = (
@@ -222,12 +212,7 @@ def _request(
     step: str, args: Sequence[object], kwargs: Mapping[str, object], line: int, is_step: Callable[[str], bool]
 ) -> Request:
     """The request; raises ``ValueError`` with what is wrong."""
-    for unknown in sorted(kwargs.keys() - set(KEYWORDS)):
-        raise ValueError(f"it has no keyword '{unknown}', only {', '.join(KEYWORDS)}")
-    if len(kwargs) > 1:
-        raise ValueError(f"{' and '.join(kwargs)} exclude each other")
-    if not args:
-        raise ValueError("it names no step")
+    check_keywords(kwargs)
     if "condition" in kwargs or any(isinstance(arg, dict) for arg in args):
         condition, cases = _switch(args, kwargs, is_step)
         targets = tuple(dict.fromkeys(cases.values()))
@@ -235,25 +220,16 @@ def _request(
     targets = tuple(
         _target(arg, f"the {place}. argument", is_step) for place, arg in enumerate(args, start=1)
     )
-    for target in targets:
-        if targets.count(target) > 1:
-            raise ValueError(f"it names step '{target}' more than once")
-    if not kwargs:
-        return Request(step, "linear" if len(targets) == 1 else "split", targets, line)
-    (keyword, value), *_ = kwargs.items()
-    if len(targets) != 1:
-        raise ValueError(f"{keyword} leads to exactly one step, not to {len(targets)}")
-    if keyword == "num_parallel":
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"num_parallel is a number of tasks, at least 1, not {_shown(value)}")
-        return Request(step, "foreach", targets, line, num_parallel=value)
-    return Request(step, "foreach", targets, line, foreach=_attribute("foreach", value))
+    check_targets(targets, next(iter(kwargs), None))
+    if kwargs:
+        return Request(step, "foreach", targets, line, foreach=_attribute("foreach", kwargs["foreach"]))
+    return Request(step, "linear" if len(targets) == 1 else "split", targets, line)
 
 
 def _switch(
     args: Sequence[object], kwargs: Mapping[str, object], is_step: Callable[[str], bool]
 ) -> tuple[str, dict[Label, str]]:
-    cases = args[0]
+    cases = args[0] if args else None
     if len(args) > 1:
         raise ValueError("a switch takes one dict of cases and no other step")
     if not isinstance(cases, dict):

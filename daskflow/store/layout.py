@@ -4,7 +4,10 @@
 
     TrainFlow/12/run.json                         the run; create-only
     TrainFlow/12/code/flow.py                     the code it runs
-    TrainFlow/12/drivers/0.json  0.end.json       each driver session, and how it ended
+    TrainFlow/12/code.1/flow.py                   the code with which driver session 1 went on, if it was changed
+    TrainFlow/12/drivers/0.json                   a driver session: who drives, since when; create-only
+    TrainFlow/12/drivers/0.beat.json  0.end.json  that it lives; how it ended
+    TrainFlow/12/tags/0.json                      the user's tags after their first change; create-only
     TrainFlow/12/train/4/task.json                the commit of task train/4; create-only, written last
     TrainFlow/12/train/4/0.x7k2/features.parquet  artifact `features` of attempt 0, execution x7k2
     TrainFlow/12/train/4/0.x7k2/attempt.json      how that attempt ended, if it failed
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import time
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -23,7 +27,7 @@ from daskflow.pathspec import TaskName
 PARAMETERS = TaskName("_parameters", "0")
 """The pseudo task that holds a run's parameters, constants and graph."""
 
-NOT_STEPS = frozenset({"code", "drivers"})
+NOT_STEPS = frozenset({"code", "drivers", "tags"})
 """Folders of a run that are no steps. A step may bear these names too: its folder then holds task folders."""
 
 LONGEST_NAME = 200
@@ -31,8 +35,8 @@ LONGEST_NAME = 200
 
 
 def new_execution(attempt: int) -> str:
-    """A name that no other execution of this attempt can have, such as ``0.x7k2m9``."""
-    return f"{attempt}.{secrets.token_hex(4)}"
+    """A name that no other execution of this attempt can have, such as ``0.19a3f0c2b7d4e1f0``; later ones sort last."""
+    return f"{attempt}.{time.time_ns() // 1_000_000:011x}{secrets.token_hex(3)}"
 
 
 def file_name(artifact: str) -> str:
@@ -66,17 +70,30 @@ class Layout:
         """What was asked for: parameters, code, user, versions. A run exists once this file does."""
         return f"{self.root}/run.json"
 
-    def code(self, path: str = "") -> str:
-        """A source file of the run's snapshot, or the snapshot's folder."""
-        return f"{self.root}/code/{path}".rstrip("/")
+    def code(self, path: str, snapshot: int = 0) -> str:
+        """A source file of the run's code; of the code with which driver session ``snapshot`` went on."""
+        return f"{self.root}/code{f'.{snapshot}' if snapshot else ''}/{path}"
+
+    @property
+    def drivers(self) -> str:
+        """The folder of the driver sessions."""
+        return f"{self.root}/drivers"
 
     def driver(self, session: int) -> str:
         """A driver session: who drives, since when."""
         return f"{self.root}/drivers/{session}.json"
 
+    def driver_beat(self, session: int) -> str:
+        """Written anew every few seconds as long as that driver lives."""
+        return f"{self.root}/drivers/{session}.beat.json"
+
     def driver_end(self, session: int) -> str:
         """How that session ended. A run's status is its last session's."""
         return f"{self.root}/drivers/{session}.end.json"
+
+    def tags(self, version: int | None = None) -> str:
+        """The user's tags after a change, numbered from 0, or the folder of all of them. The highest number counts."""
+        return f"{self.root}/tags" if version is None else f"{self.root}/tags/{version}.json"
 
     def step(self, step: str) -> str:
         """The folder of a step's tasks."""

@@ -144,7 +144,7 @@ class TaskRecord:
     parents
         The tasks whose artifacts it started from.
     stack
-        The splits it is inside of, outermost first: ``kind, split, step, index, size, var, value``.
+        The splits it is inside of, outermost first: ``kind, split, index, size, var``.
     iteration
         k in the k-th iteration of a recursion.
     transition
@@ -154,7 +154,7 @@ class TaskRecord:
     error
         ``type, exception, stacktrace`` of a failure.
     process
-        ``pid, host, worker, exit_code, signal, max_rss`` (bytes), ``cpu_user, cpu_system`` (seconds),
+        ``pid, host, exit_code, signal, max_rss`` (bytes), ``cpu_user, cpu_system`` (seconds),
         ``launcher`` (``fork`` or ``fresh``).
     """
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import (
@@ -21,7 +24,7 @@ from daskflow.store.records import ArtifactRef, TaskRecord
 from daskflow.store.serializers import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import BinaryIO
 
     from daskflow.store.storage import Storage
@@ -60,6 +63,14 @@ def new_run(storage: Storage, flow: str, record: Callable[[str], dict[str, Any]]
             return RunStore(storage, flow, str(number))
 
 
+@dataclass(frozen=True)
+class Taken:
+    """What a resumed run took over from another run of its flow."""
+
+    store: RunStore
+    tasks: frozenset[TaskName]
+
+
 class RunStore:
     """Everything one run has in the store."""
 
@@ -69,6 +80,14 @@ class RunStore:
         self.run = run
         self.layout = Layout(flow, run)
         self._committed: dict[TaskName, TaskRecord] = {}
+
+    @cached_property
+    def origin(self) -> Taken | None:
+        """The run that this one resumes, and which of its tasks it took over; None if it resumes none."""
+        taken = self.record().get("origin")
+        if taken is None:
+            return None
+        return Taken(RunStore(self.storage, self.flow, taken["run"]), unpacked(taken["tasks"]))
 
     def record(self) -> dict[str, Any]:
         """The content of ``run.json``.
@@ -94,6 +113,8 @@ class RunStore:
         record = self._committed.get(name)
         if record is None:
             record = self._task_record(self.layout.commit(name))
+            if record is None and self.origin is not None and name in self.origin.tasks:
+                record = self.origin.store.task(name)
             if record is not None:
                 if len(self._committed) >= MAX_REMEMBERED:
                     self._committed.clear()
@@ -124,18 +145,21 @@ class RunStore:
 
     def steps(self) -> list[str]:
         """Names of the steps that have tasks, ``_parameters`` included, in no particular order."""
-        return [
+        own = [
             name
             for name in self.storage.names(self.layout.root)
             if name.isidentifier() and (name not in NOT_STEPS or self._has_tasks(name))
         ]
+        return own if self.origin is None else list({*own, *(name.step for name in self.origin.tasks)})
 
     def _has_tasks(self, folder: str) -> bool:
         return any(_is_task_id(name) for name in self.storage.names(self.layout.step(folder)))
 
     def tasks(self, step: str) -> list[str]:
         """Ids of a step's tasks, finished or not, in their natural order."""
-        found = [name for name in self.storage.names(self.layout.step(step)) if _is_task_id(name)]
+        found = {name for name in self.storage.names(self.layout.step(step)) if _is_task_id(name)}
+        if self.origin is not None:
+            found.update(name.task_id for name in self.origin.tasks if name.step == step)
         return sorted(found, key=_natural)
 
     def executions(self, name: TaskName) -> list[str]:
@@ -211,6 +235,34 @@ class RunStore:
             return self.storage.open(ref.path)
         except FileNotFoundError:
             raise DataMissing("There is no such file.") from None
+
+
+def packed(tasks: Iterable[TaskName]) -> dict[str, list[str]]:
+    """Names of tasks as a record holds them, by step; neighbours of a foreach as ``first..last``."""
+    by_step: dict[str, list[str]] = {}
+    numbers: dict[str, list[int]] = {}
+    for name in tasks:
+        by_step.setdefault(name.step, [])
+        if name.task_id.isdecimal():
+            numbers.setdefault(name.step, []).append(int(name.task_id))
+        else:
+            by_step[name.step].append(name.task_id)
+    for step, found in numbers.items():
+        for _, run in groupby(enumerate(sorted(found)), key=lambda pair: pair[1] - pair[0]):
+            ids = [number for _, number in run]
+            by_step[step].append(str(ids[0]) if len(ids) == 1 else f"{ids[0]}..{ids[-1]}")
+    return by_step
+
+
+def unpacked(by_step: dict[str, list[str]]) -> frozenset[TaskName]:
+    """The inverse of :func:`packed`."""
+    found: set[TaskName] = set()
+    for step, entries in by_step.items():
+        for entry in entries:
+            first, dots, last = entry.partition("..")
+            ids = map(str, range(int(first), int(last) + 1)) if dots else (entry,)
+            found.update(TaskName(step, task_id) for task_id in ids)
+    return frozenset(found)
 
 
 _RUN = re.compile(r"[1-9][0-9]*")

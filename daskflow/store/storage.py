@@ -49,6 +49,10 @@ class Storage(Protocol):
         """A writer for a file that no one else writes; durable once the block is left."""
         ...
 
+    def replace(self, path: str, data: bytes) -> None:
+        """Put ``data`` in the place of what is under ``path``, if anything; not durable."""
+        ...
+
     def append(self, path: str, data: bytes) -> None:
         """Add to the end of a file that no one else writes; not durable until the system sees fit."""
         ...
@@ -154,6 +158,18 @@ class LocalStorage:
             with contextlib.suppress(OSError):  # the disk may be the very thing that failed
                 os.unlink(final)
             raise
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Put ``data`` in the place of what is under ``path``, if anything. Readers see the one or the other."""
+        final = self.locate(path)
+        temporary = f"{os.path.dirname(final)}/{TEMPORARY}{secrets.token_hex(8)}"
+        with self._explained("replace", path):
+            try:
+                Path(temporary).write_bytes(data)
+                os.replace(temporary, final)
+            finally:
+                with contextlib.suppress(OSError):  # it has its name
+                    os.unlink(temporary)
 
     def append(self, path: str, data: bytes) -> None:
         """Add to the end of a file."""

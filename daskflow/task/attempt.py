@@ -23,13 +23,19 @@ from daskflow.flow import transition
 from daskflow.flow.parameters import Parameter
 from daskflow.flow.spec import FlowSpec, in_task, requested
 from daskflow.store.artifacts import ArtifactWriter
-from daskflow.store.records import ArtifactRef, TaskRecord, timestamp
+from daskflow.store.records import ArtifactRef, timestamp
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
+from daskflow.task import wire
+from daskflow.task.hooks import Hooks
 from daskflow.task.inputs import Inputs, parent_record
+from daskflow.task.spec import record_of
 from daskflow.task.view import Place, View
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from daskflow.store.records import TaskRecord
     from daskflow.task.spec import TaskSpec
 
 _PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
@@ -48,48 +54,64 @@ class Execution:
         return ArtifactWriter(self.store, self.spec.name, self.spec.execution)
 
 
-def run(spec: TaskSpec, flow_class: type[FlowSpec]) -> tuple[dict[str, Any], int]:
+def run(
+    spec: TaskSpec, flow_class: type[FlowSpec], tell: Callable[[bytes], None] = lambda _: None
+) -> tuple[dict[str, Any], int]:
     """Run one attempt.
 
+    ``tell`` is called with :data:`wire.BEGINS` and :data:`wire.ENDS` around the step, if its time is limited.
     Returns the outcome, a :class:`TaskRecord` as JSON that still lacks what only the worker knows, and the status to
     exit with.
     """
-    started = timestamp()
     execution = Execution(RunStore(storage_at(spec.run.store), spec.run.flow, spec.run.run), spec)
     tell_current(spec, execution.store)
-    outcome = TaskRecord(
-        flow=spec.run.flow,
-        run=spec.run.run,
-        step=spec.name.step,
-        task=spec.name.task_id,
-        attempt=spec.attempt,
-        execution=spec.execution,
-        status="ok",
-        started=started,
-        finished=started,
-        parents=[str(parent) for parent in spec.parents],
-        stack=[frame.to_json() for frame in spec.stack],
-        iteration=spec.iteration,
-    )
+    outcome = record_of(spec, status="ok")
     status = 0
     try:
         flow, view, arguments = build(execution, flow_class)
     except DaskflowException as error:
         return _failed(outcome, error), 1
+    hooks = Hooks(spec, flow_class)
+    timed = spec.node.policy.timeout is not None
     try:
-        call_step(flow, spec.name.step, arguments)
+        if timed:
+            tell(wire.BEGINS)
+        call_step(hooks.before(flow, getattr(flow, spec.name.step)), arguments)
+        hooks.after(flow)
         outcome = replace(outcome, **what_follows(flow, execution))
     except BaseException as error:  # noqa: BLE001 - whatever a step raises is that attempt's failure
-        outcome = replace(outcome, status="failed", error=vars_of(error))
-        status = exit_status(error)
-        report(error)
+        outcome, status = after_error(outcome, error, hooks, flow, spec)
+    if timed:
+        tell(wire.ENDS)
     artifacts, refused = save_artifacts(flow, view, execution)
     outcome = replace(outcome, artifacts=artifacts, finished=timestamp())
     if refused is not None:
         report(refused)
         if outcome.ok:
             outcome = replace(outcome, status="failed", error=vars_of(refused))
+    try:
+        hooks.finished(flow, outcome.ok)
+    except Exception as error:  # noqa: BLE001 - it comes too late to change how the attempt went
+        report(error)
     return outcome.to_json(), status if outcome.ok or status else 1
+
+
+def after_error(
+    outcome: TaskRecord, error: BaseException, hooks: Hooks, flow: FlowSpec, spec: TaskSpec
+) -> tuple[TaskRecord, int]:
+    """The outcome of an attempt whose step raised ``error``, and the status to exit with.
+
+    A decorator may have dealt with the error; then the flow goes on as its source says.
+    """
+    try:
+        handled = hooks.handled(error, flow)
+    except BaseException as another:  # noqa: BLE001 - a hook's failure is the attempt's, like the step's own
+        error, handled = another, False
+    if handled:
+        follows = transition.of_node(spec.node).to_json()
+        return replace(outcome, transition=follows, error=vars_of(error)), 0
+    report(error)
+    return replace(outcome, status="failed", error=vars_of(error)), exit_status(error)
 
 
 def _failed(outcome: TaskRecord, error: BaseException) -> dict[str, Any]:
@@ -111,10 +133,10 @@ def build(execution: Execution, flow_class: type[FlowSpec]) -> tuple[FlowSpec, V
     return in_task(flow_class, view), view, []
 
 
-def call_step(flow: FlowSpec, step: str, arguments: list[Any]) -> None:
+def call_step(function: Callable[..., Any], arguments: list[Any]) -> None:
     """The user's code. ``sys.exit(0)`` ends a step as ``return`` does."""
     try:
-        getattr(flow, step)(*arguments)
+        function(*arguments)
     except SystemExit as stop:
         if stop.code not in (None, 0):
             raise
@@ -217,7 +239,7 @@ def exit_status(error: BaseException) -> int:
 def vars_of(error: BaseException) -> dict[str, str]:
     """An error as a record holds it."""
     wrapped = ExceptionWrapper.of(error)
-    return {"type": wrapped.type, "exception": wrapped.exception, "stacktrace": wrapped.stacktrace}
+    return {"type": wrapped.type, "exception": wrapped.exception, "stacktrace": _without_ours(error)}
 
 
 def report(error: BaseException) -> None:
@@ -230,12 +252,20 @@ def report(error: BaseException) -> None:
             place = f" in {os.path.basename(users[-1].filename)} on line {users[-1].lineno}"
         text = f"{error.headline}{place}: {error.message}\n"
     else:
-        if users:  # our own frames say nothing about the user's code
-            shown.stack = traceback.StackSummary.from_list(users)
-        text = "".join(shown.format())
+        text = _without_ours(error)
     with contextlib.suppress(OSError, ValueError):  # the step may have closed its streams
         sys.stdout.flush()
         print(text, end="", file=sys.stderr, flush=True)  # noqa: T201 - this is the task's log
+
+
+def _without_ours(error: BaseException) -> str:
+    """The traceback without our own frames, which say nothing about the user's code; none are left if it was not his."""
+    shown = traceback.TracebackException.from_exception(error)
+    users = [frame for frame in shown.stack if not frame.filename.startswith(_PACKAGE)]
+    if not users:
+        return "".join(shown.format_exception_only())
+    shown.stack = traceback.StackSummary.from_list(users)
+    return "".join(shown.format())
 
 
 def _client() -> Any:
@@ -253,7 +283,6 @@ def tell_current(spec: TaskSpec, store: RunStore) -> None:
         "task_id": spec.name.task_id,
         "pathspec": spec.pathspec,
         "retry_count": spec.attempt,
-        "origin_run_id": None,
         "is_running_flow": True,
     }
     run_path = f"{spec.run.flow}/{spec.run.run}"

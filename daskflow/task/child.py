@@ -83,10 +83,11 @@ def muted() -> Iterator[None]:
 
 def run(connection: socket.socket, flow_class: type[FlowSpec]) -> NoReturn:
     """Take the spec, run the attempt, send the outcome, and leave as an interpreter leaves."""
-    from daskflow.task import attempt
+    from daskflow.task import attempt, surroundings
 
     spec: TaskSpec = pickle.loads(wire.receive(connection))
-    outcome, status = attempt.run(spec, flow_class)
+    surroundings.prepare(spec)
+    outcome, status = attempt.run(spec, flow_class, lambda word: wire.send(connection, word))
     wire.send(connection, json.dumps(outcome).encode())
     connection.close()
     leave(status)

@@ -85,8 +85,9 @@ def collect() -> Code:
     path = getattr(main, "__file__", None)
     if path is None or not os.path.isfile(path):
         raise CommandException("The flow must be in a file: its code can't be found.")
-    path = os.path.abspath(path)
     spec = getattr(main, "__spec__", None)
+    # Of a script that is a link, the folder of the real file is sys.path[0].
+    path = os.path.realpath(path) if spec is None else os.path.abspath(path)
     module = spec.name if spec is not None else None
     root = os.path.dirname(path)
     for _ in range(module.count(".") if module else 0):
@@ -97,28 +98,37 @@ def collect() -> Code:
     return Code(root, os.path.relpath(path, root), module, files)
 
 
-def save(code: Code, store: RunStore) -> None:
-    """Keep the snapshot in the run's folder."""
+def save(code: Code, store: RunStore, snapshot: int = 0) -> None:
+    """Keep the code with which driver session ``snapshot`` starts or goes on in the run's folder."""
     for path, source in code.files.items():
-        store.storage.create(store.layout.code(path), source)
+        store.storage.create(store.layout.code(path, snapshot), source)
 
 
-def load(store: RunStore) -> Code:
-    """The snapshot of a run.
+def described(store: RunStore, snapshot: int = 0) -> dict[str, Any]:
+    """What the store says of a snapshot: :meth:`Code.describe`."""
+    record = store.read(store.layout.driver(snapshot)) if snapshot else store.record()
+    if record is None:
+        raise StoreError(f"{store.storage.locate(store.layout.driver(snapshot))} is missing.")
+    found: dict[str, Any] = record["code"]
+    return found
+
+
+def load(store: RunStore, snapshot: int = 0) -> Code:
+    """A snapshot of a run's code.
 
     Raises :class:`StoreError` if a file is missing or is not what the run's record says.
     """
-    described = store.record()["code"]
+    told = described(store, snapshot)
     files = {}
-    for path, digest in described["files"].items():
-        place = store.layout.code(path)
+    for path, digest in told["files"].items():
+        place = store.layout.code(path, snapshot)
         try:
             files[path] = store.storage.read(place)
         except FileNotFoundError:
             raise StoreError(f"{store.storage.locate(place)}, part of the run's code, is missing.") from None
         if hashlib.sha256(files[path]).hexdigest() != digest:
             raise StoreError(f"{store.storage.locate(place)}, part of the run's code, was changed by hand.")
-    return Code(described["root"], described["main"], described["module"], files)
+    return Code(told["root"], told["main"], told["module"], files)
 
 
 class FlowFound(SystemExit):

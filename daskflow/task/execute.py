@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import threading
 import time
+from collections import defaultdict
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
-from daskflow.errors import DaskflowException, StoreError
+from daskflow.errors import EXIT_DISALLOW_RETRY, DaskflowException, StoreError
 from daskflow.store.layout import new_execution
 from daskflow.store.logs import Lines, LogWriter
 from daskflow.store.records import TaskRecord, timestamp
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
-from daskflow.task import hazards
-from daskflow.task.launcher import Launcher, LauncherDied, signal_name
-from daskflow.task.spec import RunContext, TaskResult, TaskSpec
+from daskflow.task import devices, hazards, memory
+from daskflow.task.launcher import TIMEOUT_GRACE_SECONDS, Launcher, LauncherDied, signal_name
+from daskflow.task.spec import RunContext, TaskResult, TaskSpec, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from daskflow.task.code import Code
     from daskflow.task.launcher import Ended
 
-_Key = tuple[str, str, str, int]
+_Environment = tuple[tuple[str, str], ...]
 
 LAUNCHER_DEATHS = 3
 """How often a task may lose the process that started it before it fails."""
@@ -59,25 +61,28 @@ class RunStopped(DaskflowException):
 
 
 class Launchers:
-    """The launchers of this process, one a run, and what was said about them."""
+    """The launchers of this process, one for each run and environment, and what was said about them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._by_run: dict[_Key, Launcher] = {}
-        self._stopped: set[_Key] = set()
-        self._timers: dict[_Key, list[threading.Timer]] = {}
+        self._by_run: defaultdict[str, dict[_Environment, Launcher]] = defaultdict(dict)
+        self._stopped: set[str] = set()
+        self._timers: dict[str, list[threading.Timer]] = {}
         self._described: set[int] = set()
 
-    def start(self, run: RunContext) -> Launcher:
-        """The launcher of a run, started if it is not there. Raises :class:`RunStopped`."""
+    def start(self, run: RunContext, environment: _Environment = ()) -> Launcher:
+        """The launcher of a run whose tasks have these variables too, started if it is not there.
+
+        Raises :class:`RunStopped`.
+        """
         with self._lock:
             if self.stopped(run):
                 raise RunStopped(f"Run {run.flow}/{run.run} was stopped; none of its tasks starts any more.")
-            launcher = self._by_run.get(_key(run))
-            if launcher is None:
-                launcher = self._by_run[_key(run)] = Launcher(run)
-                launcher.start()
-            return launcher
+            launchers = self._by_run[run.token]
+            if environment not in launchers:
+                launchers[environment] = Launcher(run, os.environ | dict(environment))
+                launchers[environment].start()
+            return launchers[environment]
 
     def start_by_fork(self, run: RunContext, flow_class: type[FlowSpec], code: Code) -> None:
         """Let the run's tasks be forks of this process, if it can be forked; else start its launcher as ever."""
@@ -88,39 +93,46 @@ class Launchers:
         else:
             launcher.start_by_fork(flow_class, code)
         with self._lock:
-            self._by_run[_key(run)] = launcher
+            self._by_run[run.token][()] = launcher
 
     def stopped(self, run: RunContext) -> bool:
         """Whether no task of the run is to start any more: it was stopped, or is over."""
-        return _key(run) in self._stopped
+        return run.token in self._stopped
 
     def stop(self, run: RunContext, grace: float) -> None:
         """Start no more tasks of a run; end those that still run after ``grace`` seconds."""
         with self._lock:
-            self._stopped.add(_key(run))
-            launcher = self._by_run.get(_key(run))
-            if launcher is not None:
+            self._stopped.add(run.token)
+            for launcher in self._by_run[run.token].values():
                 timer = threading.Timer(grace, launcher.end_tasks)
                 timer.daemon = True
                 timer.start()
-                self._timers.setdefault(_key(run), []).append(timer)
+                self._timers.setdefault(run.token, []).append(timer)
+
+    def pause(self, run: RunContext, still: bool) -> None:
+        """Let the tasks of a run stand still, or go on."""
+        with self._lock:
+            launchers = list(self._by_run[run.token].values())
+        for launcher in launchers:
+            launcher.pause(still)
 
     def discard(self, run: RunContext, died: Launcher) -> None:
         """The next task gets a new launcher."""
         with self._lock:
-            if self._by_run.get(_key(run)) is died:
-                del self._by_run[_key(run)]
+            launchers = self._by_run[run.token]
+            for environment in [key for key, launcher in launchers.items() if launcher is died]:
+                del launchers[environment]
         died.close()
 
     def close(self, run: RunContext) -> None:
-        """End the launcher of a run, for good: a task that comes late starts no other."""
+        """End the launchers of a run, for good: a task that comes late starts no other."""
         with self._lock:
-            self._stopped.add(_key(run))
-            launcher = self._by_run.pop(_key(run), None)
-            timers = self._timers.pop(_key(run), [])
+            self._stopped.add(run.token)
+            launchers = self._by_run.pop(run.token, {})
+            timers = self._timers.pop(run.token, [])
         for timer in timers:
             timer.cancel()
-        if launcher is not None:
+        for launcher in launchers.values():
             launcher.close()
 
     def describe(self, launcher: Launcher, sink: Sink) -> None:
@@ -143,19 +155,19 @@ class Launchers:
 LAUNCHERS = Launchers()
 
 
-def _key(run: RunContext) -> _Key:
-    return (run.store, run.flow, run.run, run.session)
-
-
 @lru_cache(maxsize=8)
-def run_store(store: str, flow: str, run: str) -> RunStore:
-    """The store of a run, kept because it remembers what it has read."""
+def run_store(store: str, flow: str, run: str, _token: str) -> RunStore:
+    """The store of a driver's run, kept because it remembers what it has read."""
     return RunStore(storage_at(store), flow, run)
+
+
+def _store_of(spec: TaskSpec) -> RunStore:
+    return run_store(spec.run.store, spec.run.flow, spec.run.run, spec.run.token)
 
 
 def execute(spec: TaskSpec, sink: Sink, launchers: Launchers = LAUNCHERS) -> TaskResult:
     """Run one attempt of a task unless the task is committed already; never raises for a user's failure."""
-    store = run_store(spec.run.store, spec.run.flow, spec.run.run)
+    store = _store_of(spec)
     try:
         committed = store.task(spec.name)
         if committed is not None:
@@ -164,14 +176,54 @@ def execute(spec: TaskSpec, sink: Sink, launchers: Launchers = LAUNCHERS) -> Tas
     except RunStopped:
         return TaskResult(spec.name, spec.attempt, "not_run")
     except DaskflowException as error:
-        sink.lines(spec, 0, "stderr", [f"{error.headline}: {error.message}"])
-        return TaskResult(spec.name, spec.attempt, "failed", error=(error.headline, error.message))
+        return keep_failure(spec, error, sink)
+
+
+def keep_failure(spec: TaskSpec, error: DaskflowException, sink: Sink | None = None) -> TaskResult:
+    """Record that an attempt failed of which no process can tell: it never began, or its worker was lost."""
+    store = _store_of(spec)
+    spec = replace(spec, execution=new_execution(spec.attempt))
+    output = Output(spec, store, sink)
+    for line in f"{error.headline}: {error.message}".splitlines():
+        output.say("stderr", line)
+    record = record_of(
+        spec,
+        status="failed",
+        error={"type": error.headline, "exception": error.message, "stacktrace": ""},
+        logs=_closed(output),
+    )
+    with contextlib.suppress(StoreError):  # the failure itself is what has to be told
+        store.save_attempt(record)
+    return result_of(record)
+
+
+def execute_here(spec: TaskSpec, flow_class: type[FlowSpec]) -> TaskResult:
+    """Run one attempt in this very process, unless the task is committed already; its output is not kept."""
+    from daskflow.task import attempt
+
+    store = _store_of(spec)
+    committed = store.task(spec.name)
+    if committed is not None:
+        return replace(result_of(committed), reused=True)
+    spec = replace(spec, execution=new_execution(spec.attempt))
+    before = dict(os.environ)
+    os.environ.update(spec.node.policy.environment)
+    try:
+        outcome, _ = attempt.run(spec, flow_class)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    record = TaskRecord.of_json(outcome)
+    if record.ok:
+        return result_of(store.commit(record))
+    store.save_attempt(record)
+    return result_of(record)
 
 
 def _run_until_it_ends(spec: TaskSpec, store: RunStore, sink: Sink, launchers: Launchers) -> TaskResult:
     for deaths in range(LAUNCHER_DEATHS):
         execution = replace(spec, execution=new_execution(spec.attempt))
-        launcher = launchers.start(spec.run)
+        launcher = launchers.start(spec.run, spec.node.policy.environment)
         try:
             launchers.describe(launcher, sink)
             return _run_once(execution, store, launcher, sink)
@@ -187,17 +239,16 @@ def _run_once(spec: TaskSpec, store: RunStore, launcher: Launcher, sink: Sink) -
     output = Output(spec, store, sink)
     started = timestamp()
     begun = time.monotonic()
-    ended = launcher.run(spec, output.started, output.feed)
-    record = _record(spec, ended, started)
+    kills = memory.kills()
+    with devices.lent(spec.node.policy.gpu) as lent:
+        spec = replace(spec, devices=lent)
+        ended = launcher.run(spec, output.started, output.feed)
+    out_of_memory = ended.signal == signal.SIGKILL and memory.kills() > kills
+    record = _record(spec, ended, started, out_of_memory)
     if not record.ok:
         output.say("stderr", _how_it_failed(ended, record))
     for pid, what in ended.left.items():
         output.say("stderr", f"[daskflow] ended process {pid} ({what}), which the step left running.")
-    try:
-        logs = output.close()
-    except StoreError as error:
-        sink.lines(spec, ended.pid, "stderr", [error.message])
-        logs = {}
     facts = {
         "pid": ended.pid,
         "host": socket.gethostname(),
@@ -208,51 +259,53 @@ def _run_once(spec: TaskSpec, store: RunStore, launcher: Launcher, sink: Sink) -
         "cpu_system": ended.cpu_system,
         "launcher": launcher.ready()["mode"],
     }
-    record = replace(record, process={k: v for k, v in facts.items() if v is not None}, logs=logs)
+    record = replace(record, process={k: v for k, v in facts.items() if v is not None}, logs=_closed(output))
     seconds = time.monotonic() - begun
     if record.ok:
         return replace(result_of(store.commit(record)), seconds=seconds)
+    final = ended.killed or ended.exit_code == EXIT_DISALLOW_RETRY
     with contextlib.suppress(
         StoreError
     ):  # the failure itself is what has to be told; its words are in `error`
         store.save_attempt(record)
-    return replace(result_of(record), seconds=seconds)
+    return replace(result_of(record), seconds=seconds, final=final)
 
 
-def _record(spec: TaskSpec, ended: Ended, started: str) -> TaskRecord:
+def _record(spec: TaskSpec, ended: Ended, started: str, out_of_memory: bool) -> TaskRecord:
     """The attempt's record: what it sent, unless its process ended otherwise than that says."""
     sent = TaskRecord.of_json(ended.outcome) if ended.outcome is not None else None
     if sent is not None and (not sent.ok or ended.exit_code == 0):
         return sent
-    error = {"type": "process", "exception": _cause(ended), "stacktrace": ""}
+    error = {"type": "process", "exception": _cause(ended, spec, out_of_memory), "stacktrace": ""}
     if sent is not None:
         return replace(sent, status="failed", error=error)
-    return TaskRecord(
-        flow=spec.run.flow,
-        run=spec.run.run,
-        step=spec.name.step,
-        task=spec.name.task_id,
-        attempt=spec.attempt,
-        execution=spec.execution,
-        status="failed",
-        started=started,
-        finished=timestamp(),
-        parents=[str(parent) for parent in spec.parents],
-        stack=[frame.to_json() for frame in spec.stack],
-        iteration=spec.iteration,
-        error=error,
-    )
+    return record_of(spec, status="failed", started=started, finished=timestamp(), error=error)
 
 
-def _cause(ended: Ended) -> str:
+def _closed(output: Output) -> dict[str, Log]:
+    """The logs of an attempt; if the store refuses them the attempt is told so and has none."""
+    try:
+        return output.close()
+    except StoreError as error:
+        output.tell(error.message)
+        return {}
+
+
+def _cause(ended: Ended, spec: TaskSpec, out_of_memory: bool) -> str:
     when = "before the step was done" if ended.outcome is None else "after the step was done, while it left"
     if ended.killed:
         return "It was ended because the run had failed or was stopped."
+    if ended.overdue:
+        return (
+            f"Its step went on for {TIMEOUT_GRACE_SECONDS:g} s after its timeout of {spec.node.policy.timeout:g} s, "
+            "so its process was killed."
+        )
     if ended.signal is None:
         return f"Its process ended with exit status {ended.exit_code} {when}."
     words = f"Its process was ended by {signal_name(ended.signal)} {when}"
     if ended.signal == signal.SIGKILL:
-        words += f": by someone, or by the system for want of memory; it had used {ended.max_rss >> 20} MB"
+        by = "by the system for want of memory" if out_of_memory else "not for want of memory"
+        words += f", {by}; it had used {ended.max_rss >> 20} MB"
     return words + "."
 
 
@@ -261,8 +314,9 @@ def _how_it_failed(ended: Ended, record: TaskRecord) -> str:
         return "[KILLED BY ORCHESTRATOR]"
     if ended.signal == signal.SIGSEGV:
         return "Task failed with a segmentation fault."
-    by_its_process = record.error is not None and record.error["type"] == "process"
-    return f"Task failed. {_cause(ended)}" if by_its_process else "Task failed."
+    if record.error is not None and record.error["type"] == "process":
+        return f"Task failed. {record.error['exception']}"
+    return "Task failed."
 
 
 def result_of(record: TaskRecord) -> TaskResult:
@@ -283,7 +337,7 @@ def result_of(record: TaskRecord) -> TaskResult:
 class Output:
     """What a task writes: to the sink at once, and to its log."""
 
-    def __init__(self, spec: TaskSpec, store: RunStore, sink: Sink) -> None:
+    def __init__(self, spec: TaskSpec, store: RunStore, sink: Sink | None) -> None:
         self._spec = spec
         self._sink = sink
         self._pid = 0
@@ -298,7 +352,8 @@ class Output:
     def started(self, pid: int) -> None:
         """The process runs."""
         self._pid = pid
-        self._sink.started(self._spec, pid)
+        if self._sink is not None:
+            self._sink.started(self._spec, pid)
 
     def feed(self, descriptor: int, data: bytes) -> None:
         """Bytes of descriptor 1 or 2; 0 when there was nothing for a while."""
@@ -313,6 +368,11 @@ class Output:
         """A line of ours in the task's log."""
         self._add(name, [*self._lines[name].end(), line])
 
+    def tell(self, line: str) -> None:
+        """A line of ours that no log can take."""
+        if self._sink is not None:
+            self._sink.lines(self._spec, self._pid, "stderr", [line])
+
     def close(self) -> dict[str, Log]:
         """End both logs; what goes into the record."""
         for name, lines in self._lines.items():
@@ -322,4 +382,5 @@ class Output:
     def _add(self, name: str, lines: list[str]) -> None:
         if lines:
             self._logs[name].add(timestamp(), lines)
-            self._sink.lines(self._spec, self._pid, name, lines)
+            if self._sink is not None:
+                self._sink.lines(self._spec, self._pid, name, lines)

@@ -13,7 +13,7 @@ from daskflow.task import native_threads
 
 _HARMLESS_NAMES = ("jemalloc_bg_thd", "polars-ooc")
 """Threads that nothing waits for."""
-_SYSTEM = ("libc", "ld-", "libpthread", "libm.", "libm-", "libstdc++", "libgcc_s", "[vdso]")
+_SYSTEM = ("libc.", "libc-", "ld-", "libpthread", "libm.", "libm-", "libstdc++", "libgcc_s", "[vdso]")
 """What is in the code of every thread, whoever started it."""
 _RESTART_BY_THEMSELVES = ("libopenblas", "libscipy_openblas", "libarrow")
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, overload
 
-from daskflow.errors import DataMissing, MergeArtifactsException
+from daskflow.errors import DataMissing
 from daskflow.flow.spec import in_task
 from daskflow.task.spec import Frame
 from daskflow.task.view import Place, View
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from daskflow.flow.spec import FlowSpec
     from daskflow.pathspec import TaskName
     from daskflow.store.records import TaskRecord
     from daskflow.store.runs import RunStore
 
 
-class Inputs(Sequence["FlowSpec"]):
-    """The inputs of a join: a sequence of read-only views of its parents, each loaded when it is touched.
+class Inputs:
+    """The inputs of a join: a sequence of views of its parents, each loaded when it is touched.
+
+    What is set on one of them stays there.
 
     Branches come in the order of their ``self.next``, items of a foreach in the order of their index. The input of a
     branch is also there under the name of its last step: ``inputs.a``.
@@ -61,7 +61,7 @@ class Inputs(Sequence["FlowSpec"]):
     @property
     def flows(self) -> list[FlowSpec]:
         """All inputs as a list."""
-        return list(self)
+        return self[:]
 
     def _view(self, parent: TaskName) -> FlowSpec:
         record = parent_record(self._store, parent)
@@ -69,20 +69,7 @@ class Inputs(Sequence["FlowSpec"]):
         return in_task(self._flow_class, View(place, self._store, dict(record.artifacts), record))
 
 
-def records_of(inputs: Iterable[FlowSpec]) -> list[TaskRecord]:
-    """The outcomes of tasks that a join takes from, in their order.
-
-    Raises :class:`MergeArtifactsException` if one is not an input of a join.
-    """
-    records = []
-    for one in inputs:
-        record = getattr(getattr(one, "__daskflow_task__", None), "record", None)
-        if record is None:
-            raise MergeArtifactsException(
-                f"merge_artifacts takes the join's `inputs`, or some of them; {type(one).__name__} is none."
-            )
-        records.append(record)
-    return records
+Sequence.register(Inputs)  # not inherited: `inputs.count` is the input that comes from a step `count`
 
 
 def parent_record(store: RunStore, parent: TaskName) -> TaskRecord:

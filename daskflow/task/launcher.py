@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from daskflow.task.spec import RunContext, TaskSpec
 
 TICK_SECONDS = 0.5
+TIMEOUT_GRACE_SECONDS = 5.0
+"""How long a step may go on after its timeout was raised in it."""
 
 
 class FlowNotLoadable(DaskflowException):
@@ -66,6 +69,8 @@ class Ended:
         Command lines, by pid, of what it left running and what was ended with it.
     killed
         It was ended on the driver's order.
+    overdue
+        It was ended because its step went on after its timeout.
     """
 
     pid: int
@@ -77,6 +82,7 @@ class Ended:
     cpu_system: float
     left: Mapping[str, str] = field(default_factory=dict)
     killed: bool = False
+    overdue: bool = False
 
 
 class Launcher:
@@ -101,6 +107,8 @@ class Launcher:
                 "flow": run.flow,
                 "run": run.run,
                 "store": run.store,
+                "snapshot": run.snapshot,
+                "decorators": run.decorators,
                 "cwd": run.cwd,
                 "launcher": run.launcher,
                 "why": why_not_fork,
@@ -214,7 +222,7 @@ class Launcher:
                 key = id(channels)
                 self._running[key] = channels.status
                 if self._stopping:
-                    channels.status.send(b"K")
+                    channels.status.send(wire.KILL)
             try:
                 with contextlib.suppress(
                     BrokenPipeError, ConnectionResetError
@@ -232,9 +240,16 @@ class Launcher:
             self._stopping = True
             for status in self._running.values():
                 with contextlib.suppress(OSError):  # it has just ended
-                    status.send(b"K")
+                    status.send(wire.KILL)
         if self._ready is None:
             self._hang_up()  # nothing runs yet, and loading the flow may take long
+
+    def pause(self, still: bool) -> None:
+        """Let every task that runs stand still, or go on."""
+        with self._lock:
+            for status in self._running.values():
+                with contextlib.suppress(OSError):  # it has just ended
+                    status.send(wire.STAND_STILL if still else wire.GO_ON)
 
     def close(self) -> None:
         """End the fork server and everything below it."""
@@ -329,11 +344,14 @@ class _Channels:
         """Read everything until the fork server reports the process's end."""
         outcomes, news, pid = wire.Inbox(), wire.Inbox(), 0
         sent: list[bytes] = []
+        clock = _Clock(spec.node.policy.timeout)
         poll = select.poll()
         streams = {self.out: 1, self.err: 2}
         poll.register(self.status.fileno(), select.POLLIN)  # the rest once it is known whose output it is
         while True:
             ready = poll.poll(TICK_SECONDS * 1000)
+            if clock.overdue():
+                self.status.send(wire.KILL)
             if not ready:
                 output(0, b"")
             for descriptor, _ in ready:
@@ -343,7 +361,7 @@ class _Channels:
                 if descriptor in streams:
                     output(streams[descriptor], data)
                 elif descriptor == self.connection.fileno():
-                    sent += outcomes.feed(data)
+                    sent += clock.without_its_words(outcomes.feed(data))
                 elif not data:
                     raise LauncherDied(
                         f"The process that started {spec.pathspec} died; nothing is known of the task."
@@ -361,8 +379,8 @@ class _Channels:
                             poll.register(each, select.POLLIN)
                         continue
                     self._drain(streams, output)
-                    sent += outcomes.feed(_rest(self.connection.fileno()))
-                    return _ended(pid, sent[0] if sent else None, facts, killed())
+                    sent += clock.without_its_words(outcomes.feed(_rest(self.connection.fileno())))
+                    return _ended(pid, sent[0] if sent else None, facts, killed(), clock.rang)
 
     def _drain(self, streams: Mapping[int, int], output: Callable[[int, bytes], None]) -> None:
         """What is still in the pipes; nobody is left that could write more."""
@@ -387,9 +405,35 @@ def _rest(descriptor: int) -> bytes:
     return data
 
 
-def _ended(pid: int, sent: bytes | None, facts: dict[str, Any], killed: bool) -> Ended:
+class _Clock:
+    """The time of a step with a timeout, as the task's process tells when it begins and ends."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._allowed = None if seconds is None else seconds + TIMEOUT_GRACE_SECONDS
+        self._end: float | None = None
+        self.rang = False
+
+    def without_its_words(self, messages: list[bytes]) -> list[bytes]:
+        """Hear what is said to the clock; the other messages."""
+        for message in messages:
+            if message == wire.BEGINS and self._allowed is not None:
+                self._end = time.monotonic() + self._allowed
+            elif message == wire.ENDS:
+                self._end = None
+        return [message for message in messages if message not in (wire.BEGINS, wire.ENDS)]
+
+    def overdue(self) -> bool:
+        """Whether the time is up; once."""
+        if self._end is None or time.monotonic() < self._end:
+            return False
+        self._end, self.rang = None, True
+        return True
+
+
+def _ended(pid: int, sent: bytes | None, facts: dict[str, Any], killed: bool, overdue: bool) -> Ended:
     status = facts["status"]
     signalled = os.WIFSIGNALED(status)
+    by_kill = signalled and os.WTERMSIG(status) == signal.SIGKILL
     return Ended(
         pid=pid,
         outcome=json.loads(sent) if sent is not None else None,
@@ -399,5 +443,6 @@ def _ended(pid: int, sent: bytes | None, facts: dict[str, Any], killed: bool) ->
         cpu_user=facts["cpu_user"],
         cpu_system=facts["cpu_system"],
         left=facts["left"],
-        killed=killed and signalled and os.WTERMSIG(status) == signal.SIGKILL,
+        killed=killed and by_kill,
+        overdue=overdue and by_kill,
     )

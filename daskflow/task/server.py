@@ -155,6 +155,7 @@ class Server:
         """In the child: keep what is the task's, then run it, in this process or in a fresh interpreter."""
         try:
             os.setsid()  # a step that signals its own process group reaches no other task
+            _be_taken_first()
             wire.die_with_parent(signal.SIGKILL)
             if os.getppid() != self._pid:  # it died before we asked
                 os._exit(1)
@@ -236,14 +237,25 @@ class Server:
         task.status.close()
 
     def _kill(self, task: Task) -> None:
-        """The worker asks for the task's end, or has stopped caring for it."""
+        """The worker asks for the task's end or has stopped caring for it; or wants it to stand still for a while."""
         descriptor = task.status.fileno()
+        word = b""
         with contextlib.suppress(OSError):
-            task.status.recv(64)
+            word = task.status.recv(64)
+        if word and wire.KILL not in word:
+            if task.ended is None:
+                send_tree(task.pid, signal.SIGSTOP if word.endswith(wire.STAND_STILL) else signal.SIGCONT)
+            return
         self._poll.modify(descriptor, 0)  # asked once is enough; its end of file would wake us for ever
         task.killed = True
         if task.ended is None:
             send_tree(task.pid, signal.SIGKILL)
+
+
+def _be_taken_first() -> None:
+    """When memory runs out the kernel shall take a task, never the driver or the worker."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
 
 
 def _end(task: Task, pids: Iterable[int], number: int) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from daskflow.pathspec import TaskName
+from daskflow.store.records import TaskRecord, timestamp
 
 if TYPE_CHECKING:
     from daskflow.flow.graph import Node
@@ -57,10 +58,12 @@ class RunContext:
     ----------
     store
         Root of the store.
-    code
-        Hash of the code snapshot.
-    session
-        The driver session that submits.
+    token
+        Drawn by the driver: no other driver of a run that a cluster has seen has it.
+    snapshot
+        The driver session that stored the code: 0, unless a later one goes on with new code.
+    decorators
+        What was put on the steps by ``--with``.
     cwd
         The driver's working directory.
     max_log_bytes
@@ -74,11 +77,12 @@ class RunContext:
     flow: str
     run: str
     store: str
-    code: str
-    session: int
+    token: str
     cwd: str
     max_log_bytes: int
     launcher: str
+    snapshot: int = 0
+    decorators: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -94,6 +98,12 @@ class TaskSpec:
         The splits it is inside of, outermost first.
     iteration
         k in the k-th iteration of a recursion.
+    first
+        The attempt from which its retries are counted: a run that goes on gives each task all of them again.
+    fallback
+        The step's attempts have failed; this one deals with that and does not run the step.
+    devices
+        What ``CUDA_VISIBLE_DEVICES`` is to be, given by the worker; None leaves it as it is.
     execution
         Name of this execution; given by the worker that runs it, since Dask may run one attempt twice.
     """
@@ -105,12 +115,32 @@ class TaskSpec:
     stack: tuple[Frame, ...] = ()
     iteration: int = 0
     attempt: int = 0
+    first: int = 0
+    fallback: bool = False
+    devices: str | None = None
     execution: str = ""
 
     @property
     def pathspec(self) -> str:
         """``Flow/run/step/task``."""
         return f"{self.run.flow}/{self.run.run}/{self.name}"
+
+
+def record_of(spec: TaskSpec, **known: Any) -> TaskRecord:
+    """The record of an attempt with what is ``known`` of it; it starts and ends now unless that says otherwise."""
+    now = timestamp()
+    return TaskRecord(
+        flow=spec.run.flow,
+        run=spec.run.run,
+        step=spec.name.step,
+        task=spec.name.task_id,
+        attempt=spec.attempt,
+        execution=spec.execution,
+        parents=[str(parent) for parent in spec.parents],
+        stack=[frame.to_json() for frame in spec.stack],
+        iteration=spec.iteration,
+        **{"started": now, "finished": now} | known,
+    )
 
 
 @dataclass(frozen=True)
@@ -131,6 +161,8 @@ class TaskResult:
         The execution that counts, or that failed.
     reused
         The task had been committed before; nothing was run.
+    final
+        No further attempt is to be made: the step's process said so, or was ended on the driver's order.
     """
 
     name: TaskName
@@ -142,6 +174,7 @@ class TaskResult:
     execution: str = ""
     seconds: float = 0.0
     reused: bool = False
+    final: bool = False
 
     @property
     def committed(self) -> bool:

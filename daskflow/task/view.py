@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from daskflow.errors import MergeArtifactsException
 from daskflow.store.items import load_item
 from daskflow.store.serializers import fingerprint
+from daskflow.task.merge import merged, records_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -130,9 +131,6 @@ class View:
         self, flow: FlowSpec, inputs: Iterable[FlowSpec], exclude: list[str], include: list[str]
     ) -> None:
         """Take over the artifacts on which the inputs agree."""
-        from daskflow.task.inputs import records_of
-        from daskflow.task.merge import merged
-
         if not self._place.is_join:
             raise MergeArtifactsException(
                 f"merge_artifacts is for joins; step '{self.step}' has no inputs to merge."

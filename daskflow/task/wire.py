@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import socket
 
+BEGINS, ENDS = b"begins", b"ends"
+"""What a task says before its outcome, if the time of its step is limited."""
+KILL, STAND_STILL, GO_ON = b"K", b"S", b"C"
+"""What the worker asks for on a task's status socket; its end is as good as the first."""
 _LENGTH = struct.Struct("!Q")
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36

@@ -123,6 +123,7 @@ def fresh(connection_fd: str) -> NoReturn:
 
 def load_flow(boot: dict[str, Any]) -> type[FlowSpec]:
     """Run the flow's file as ``__main__`` from the run's snapshot."""
+    from daskflow.flow.decorator import attach
     from daskflow.store.runs import RunStore
     from daskflow.store.storage import storage_at
     from daskflow.task import (
@@ -132,7 +133,10 @@ def load_flow(boot: dict[str, Any]) -> type[FlowSpec]:
 
     if os.path.isdir(boot["cwd"]):
         os.chdir(boot["cwd"])
-    return code.execute_as_main(code.load(RunStore(storage_at(boot["store"]), boot["flow"], boot["run"])))
+    store = RunStore(storage_at(boot["store"]), boot["flow"], boot["run"])
+    flow_class = code.execute_as_main(code.load(store, boot["snapshot"]))
+    attach(flow_class, boot["decorators"])
+    return flow_class
 
 
 def _send_ready(control: socket.socket, **facts: Any) -> None:

@@ -8,9 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from daskflow.cli.options import collect, parameter_options
+from daskflow.cli.run import run_command
 from daskflow.errors import ParameterError, ParameterFieldFailed, ParameterFieldTypeMismatch
 from daskflow.flow.include_file import IncludeFile
-from daskflow.flow.parameters import JSONType, Parameter, ParameterContext
+from daskflow.flow.parameters import RESERVED_NAMES, JSONType, Parameter, ParameterContext
 
 
 class Flow:
@@ -276,3 +277,12 @@ def test_all_parameters_of_a_flow_are_options_in_its_order():
 
 def test_a_name_that_python_reserves_is_a_good_option():
     assert run(Parameter("lambda", default=0.1), "--lambda", "0.2").values == {"p": 0.2}
+
+
+def test_no_parameter_can_have_the_name_of_an_option_of_run():
+    options = run_command(Flow).params
+
+    assert options
+    names = {option.name for option in options}
+    spelled = {flag.lstrip("-").replace("-", "_") for option in options for flag in option.opts}
+    assert (names | spelled) - RESERVED_NAMES == set()

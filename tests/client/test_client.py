@@ -13,14 +13,15 @@ import pytest
 from daskflow import Daskflow, DataArtifact, Flow, Run, Step, Task
 from daskflow.errors import DamagedRecordWarning, InvalidPathspec, NotFound, StoreError
 from daskflow.pathspec import TaskName
-from daskflow.store.artifacts import ArtifactWriter
 from daskflow.store.layout import PARAMETERS
-from daskflow.store.records import Log, TaskRecord
-from daskflow.store.runs import RunStore, new_run
-from daskflow.store.storage import LocalStorage
+from daskflow.store.records import Log
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from conftest import Past
+
+    from daskflow.store.runs import RunStore
 
 
 class Bomb:
@@ -28,62 +29,6 @@ class Bomb:
 
     def __reduce__(self) -> tuple:
         return (pytest.fail, ("a pickle was loaded",))
-
-
-class Past:
-    """A store in which runs were left."""
-
-    def __init__(self, folder: Path) -> None:
-        self.url = str(folder)
-        self.storage = LocalStorage(self.url)
-        self.clock = 0
-
-    def run(self, steps: tuple[str, ...] = ("start", "end")) -> RunStore:
-        def record(run: str) -> dict:
-            return {
-                "flow": "F",
-                "run": run,
-                "created": self.now(),
-                "user": "ada",
-                "start_step": "start",
-                "end_step": "end",
-                "parameters": ["alpha"],
-                "versions": {"python": "3", "daskflow": "0"},
-                "code": {"hash": "c0de", "main": "flow.py", "files": {"flow.py": "0"}},
-            }
-
-        store = new_run(self.storage, "F", record)
-        self.storage.create(store.layout.code("flow.py"), b"# source")
-        info = {"steps": {name: {} for name in steps}}
-        self.task(store, str(PARAMETERS), artifacts={"alpha": 5, "LIMIT": 3, "_graph_info": info})
-        return store
-
-    def now(self) -> str:
-        self.clock += 1
-        return f"2026-01-01T00:00:{self.clock:02d}.000000Z"
-
-    def task(self, store: RunStore, name: str, *, artifacts: dict | None = None, **fields: object) -> None:
-        task = TaskName.of(name)
-        attempt = fields.pop("attempt", 0)
-        execution = (
-            f"{attempt}.{task.step}{task.task_id}".replace("-", "_").replace(".", "_").replace("_", ".", 1)
-        )
-        writer = ArtifactWriter(store, task, execution)
-        refs = {key: writer.save(key, value) for key, value in (artifacts or {}).items()}
-        record = TaskRecord(
-            "F", store.run, task.step, task.task_id, attempt, execution,
-            **({"status": "ok", "started": self.now(), "finished": self.now(), "artifacts": refs} | fields),
-        )  # fmt: skip
-        if record.ok:
-            store.commit(record)
-        else:
-            store.save_attempt(record)
-
-
-@pytest.fixture
-def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Past:
-    monkeypatch.setenv("DASKFLOW_DATASTORE", str(tmp_path))
-    return Past(tmp_path)
 
 
 @pytest.fixture
@@ -201,6 +146,18 @@ def test_logs_are_lines_with_their_times(finished: RunStore):
     assert task.stderr == ""
     with pytest.raises(ValueError, match="stdout or stderr"):
         list(task.loglines("stdin"))
+
+
+def test_only_a_newline_ends_a_line_of_a_log(past: Past):
+    store = past.run()
+    name = TaskName("start", "0")
+    bar = "10%\r20%\x0c\u2028done"
+    past.storage.append(
+        store.layout.log(name, "0.ab", "stdout"), f"2026-01-01T00:00:00.000000Z {bar}\n".encode()
+    )
+
+    assert [text for _, text in Task("F/1/start/0").loglines("stdout")] == [bar]
+    assert Task("F/1/start/0").stdout == f"{bar}\n"
 
 
 def test_a_failed_task_shows_its_last_attempt(past: Past):

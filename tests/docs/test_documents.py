@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ["README.md", "docs/tutorial.md", "docs/artifacts.md", "docs/how-a-run-works.md"]
+DOCUMENTS = ["README.md", "docs/tutorial.md", "docs/artifacts.md", "docs/how-a-run-works.md", "docs/tags.md"]
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

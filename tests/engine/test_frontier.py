@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapes import Flow, Part, shapes
 
-from daskflow.engine.frontier import Frontier, Planned, next_attempt
+from daskflow.engine.frontier import Frontier, Planned
 from daskflow.errors import InternalError
+from daskflow.flow.policy import Policy
 from daskflow.pathspec import TaskName
 from daskflow.store.layout import PARAMETERS
 from daskflow.task.spec import RunContext, TaskResult, TaskSpec
@@ -19,7 +21,7 @@ from daskflow.task.spec import RunContext, TaskResult, TaskSpec
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-RUN = RunContext("F", "1", "/store", "hash", 0, "/", 10**6, "auto")
+RUN = RunContext("F", "1", "/store", "token", "/", 10**6, "auto")
 
 
 def steps(count: int) -> list[Part]:
@@ -162,8 +164,9 @@ def test_a_failure_opens_nothing_and_a_later_attempt_opens_what_the_first_would_
 
     while ready := simulation.ready():
         name = chance.choice(ready)
-        for status in ("failed", "not_run"):
-            assert simulation.frontier.done(simulation.result(name, status)) == []
+        assert simulation.frontier.done(simulation.result(name, "failed")) == []
+        again = simulation.frontier.done(simulation.result(name, "not_run"))
+        assert [task.spec.name for task in again] == [name]
         assert not simulation.frontier.finished
         simulation.finish(name)
 
@@ -325,12 +328,76 @@ def test_a_run_is_finished_only_by_its_last_step():
     assert simulation.frontier.finished
 
 
-def test_another_attempt_is_the_same_task():
-    spec = Simulation(Flow(steps(1))).frontier.spec(TaskName("s2", "0"))
+def retried(flow: Flow, step: str, **policy: int) -> Frontier:
+    nodes = flow.graph.nodes
+    chosen = replace(nodes[step], policy=Policy(**policy))
+    return Frontier(replace(flow.graph, nodes=nodes | {step: chosen}), RUN)
 
-    again = next_attempt(next_attempt(spec))
 
-    assert (again.name, again.parents, again.attempt) == (spec.name, spec.parents, 2)
+def failed(spec: TaskSpec, **known: bool) -> TaskResult:
+    return TaskResult(spec.name, spec.attempt, "failed", error=("ValueError", "no"), **known)
+
+
+def test_a_failed_task_is_tried_as_often_as_its_policy_says_and_then_falls_back():
+    frontier = retried(Flow(steps(1)), "s2", retries=2, fallbacks=1)
+    frontier.start()
+    spec = frontier.spec(TaskName("s2", "0"))
+    tries = []
+
+    while (again := frontier.again(failed(spec))) is not None:
+        assert (again.name, again.parents) == (spec.name, spec.parents)
+        assert frontier.spec(spec.name) == again
+        tries.append((again.attempt, again.fallback))
+        spec = again
+
+    assert tries == [(1, False), (2, False), (3, True)]
+
+
+def test_an_attempt_that_says_it_is_the_last_is_the_last():
+    frontier = retried(Flow(steps(1)), "s2", retries=2, fallbacks=1)
+    frontier.start()
+
+    assert frontier.again(failed(frontier.spec(TaskName("s2", "0")), final=True)) is None
+
+
+def test_a_run_that_goes_on_gives_a_task_all_its_retries_again():
+    frontier = retried(Flow(steps(1)), "s2", retries=1)
+    frontier.start()
+
+    spec = frontier.starts_at(TaskName("s2", "0"), 5)
+    again = frontier.again(failed(spec))
+
+    assert (spec.attempt, again.attempt) == (5, 6)
+    assert frontier.again(failed(again)) is None
+
+
+def test_what_was_not_run_is_ready_once_all_before_it_is_done():
+    frontier = retried(Flow(steps(3)), "s2", retries=1)
+    done = {task.spec.name: task.spec for task in frontier.start()}
+    first, second, third, fourth = (done[TaskName(f"s{number}", "0")] for number in (1, 2, 3, 4))
+    frontier.done(TaskResult(first.name, 0, "committed", targets=("s2",)))
+    frontier.again(failed(second))
+
+    waiting = [frontier.done(TaskResult(spec.name, 0, "not_run")) for spec in (third, fourth)]
+    ready = frontier.done(TaskResult(second.name, 1, "committed", targets=("s3",)))
+
+    assert waiting == [[], []]
+    assert [(task.spec.name, task.upstream) for task in ready] == [
+        (third.name, ()),
+        (fourth.name, (third.name,)),
+    ]
+
+
+def test_a_task_that_hears_too_late_that_it_was_not_run_is_ready_at_once():
+    frontier = retried(Flow(steps(1)), "s2", retries=1)
+    names = [task.spec.name for task in frontier.start()]
+    frontier.done(TaskResult(names[0], 0, "committed"))
+    frontier.again(failed(frontier.spec(names[1])))
+    frontier.done(TaskResult(names[1], 1, "committed"))
+
+    ready = frontier.done(TaskResult(names[2], 0, "not_run"))
+
+    assert [task.spec.name for task in ready] == [names[2]]
 
 
 def test_a_foreach_of_a_hundred_thousand_items_is_one_region():

@@ -112,13 +112,13 @@ def test_each_form_of_next_gives_a_type(flow_of):
     assert graph["body"].condition == "how"
     assert graph["body"].cases == (("deep", "loop"), (True, "flat"))
     assert graph["body"].targets == ("loop", "flat")
-    assert all(node.valid_next for node in graph if node.name != "end")
+    assert all(node.has_next and not node.problem for node in graph if node.name != "end")
 
 
 def test_a_step_knows_the_splits_around_it(flow_of):
     graph = Graph.of(flow_of(EVERYTHING))
 
-    assert {node.name: node.split_stack for node in graph} == {
+    assert {node.name: tuple(split for split, _ in node.branches) for node in graph} == {
         "start": (),
         "body": ("start",),
         "loop": ("start",),
@@ -286,19 +286,6 @@ def test_any_step_can_be_marked_as_start_and_end(flow_of):
     assert (graph.start, graph.end) == ("first", "last")
     assert graph["last"].type == "end"
     assert graph["first"].node_info == {"owner": "tides"}
-
-
-def test_num_parallel_is_read_as_a_parallel_foreach(flow_of):
-    source = """
-    @step
-    def start(self): self.next(self.train, num_parallel=self.n * 2)
-
-    @step
-    def train(self): pass
-    """
-    node = Graph.of(flow_of(source))["start"]
-
-    assert (node.type, node.parallel, node.foreach, node.targets) == ("foreach", True, None, ("train",))
 
 
 @pytest.mark.parametrize(

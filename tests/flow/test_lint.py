@@ -231,11 +231,7 @@ BAD = {
     ),
     "num_parallel": (
         ("start -> self.a, num_parallel=2", "a -> self.j", "j(inputs) -> self.end", "end"),
-        "Step 'start': num_parallel needs @parallel on step 'a', which is not supported yet",
-    ),
-    "num_parallel of two": (
-        ("start -> self.a, self.b, num_parallel=2", "end"),
-        "num_parallel leads to exactly one",
+        "Step 'start' has an invalid self.next..: num_parallel is not supported yet, use foreach",
     ),
     "no condition": (
         ("start -> {1: self.a, 2: self.end}", "a -> self.end", "end"),
@@ -499,7 +495,7 @@ def test_every_well_nested_flow_passes_and_its_joins_are_found(flow_of, blocks):
 
     assert {node.name: node.matching_join for node in graph if node.splits} == drawn.joins
     for split, join in drawn.joins.items():
-        assert graph[join].split_stack == graph[split].split_stack
+        assert graph[join].branches == graph[split].branches
     flat = str(graph.info()["graph_structure"])
     assert all(flat.count(f"'{name}'") == 1 for name in graph.nodes)
 

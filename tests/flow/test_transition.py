@@ -1,15 +1,10 @@
-import json
 import pickle
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from daskflow.errors import DataMissing, InvalidNextException
+from daskflow.errors import InvalidNextException
 from daskflow.flow.node import Node
 from daskflow.flow.transition import (
-    END,
-    KINDS,
     Request,
     Transition,
     called_twice,
@@ -45,7 +40,6 @@ def asked(*args, **kwargs):
         ([flow.a], {}, Request("here", "linear", ("a",), 7)),
         ([flow.b, flow.a], {}, Request("here", "split", ("b", "a"), 7)),
         ([flow.a], {"foreach": "xs"}, Request("here", "foreach", ("a",), 7, foreach="xs")),
-        ([flow.a], {"num_parallel": 2}, Request("here", "foreach", ("a",), 7, num_parallel=2)),
         (
             [{"x": flow.a, 2: flow.b, False: flow.a}],
             {"condition": "c"},
@@ -62,7 +56,7 @@ def test_each_form_of_next_is_understood(args, kwargs, expected):
     [
         ([], {}, "names no step"),
         ([], {"foreach": "xs"}, "names no step"),
-        ([flow.a], {"forech": "xs"}, "no keyword 'forech', only foreach, condition, num_parallel"),
+        ([flow.a], {"forech": "xs"}, "no keyword 'forech', only foreach, condition"),
         ([{"x": flow.a}], {}, "a dict of cases needs condition="),
         (
             [{"x": flow.a}],
@@ -88,10 +82,8 @@ def test_each_form_of_next_is_understood(args, kwargs, expected):
         ([flow.a], {"foreach": ["x"]}, "foreach has to be the name of an attribute, as a string, not ['x']"),
         ([flow.a], {"foreach": None}, "foreach has to be the name of an attribute, as a string, not None"),
         ([flow.a, flow.b], {"foreach": "xs"}, "foreach leads to exactly one step, not to 2"),
-        ([flow.a, flow.b], {"num_parallel": 2}, "num_parallel leads to exactly one step, not to 2"),
-        ([flow.a], {"num_parallel": 0}, "at least 1, not 0"),
-        ([flow.a], {"num_parallel": True}, "at least 1, not True"),
-        ([flow.a], {"num_parallel": "2"}, "at least 1, not '2'"),
+        ([flow.a], {"num_parallel": 2}, "num_parallel is not supported yet, use foreach"),
+        ([], {"condition": "c"}, "with a condition it takes a dict"),
     ],
 )
 def test_a_misused_next_says_what_is_wrong_and_where(args, kwargs, message):
@@ -150,34 +142,6 @@ def test_a_request_tells_which_variable_it_depends_on():
     assert asked(flow.a).variable is None
 
 
-names = st.from_regex(r"[a-z][a-z0-9_]*", fullmatch=True)
-
-
-@given(
-    st.builds(
-        Transition,
-        st.sampled_from(KINDS),
-        st.lists(names, max_size=3).map(tuple),
-        st.none() | names,
-        st.none() | names,
-    )
-)
-def test_a_transition_is_the_same_after_json(transition):
-    assert Transition.of_json(json.loads(json.dumps(transition.to_json()))) == transition
-
-
-def test_the_end_has_nothing_that_follows():
-    assert Transition.of_json(END.to_json()).targets == ()
-
-
-@pytest.mark.parametrize(
-    "data", [{}, {"kind": "teleport", "targets": []}, {"kind": "linear", "targets": "a"}]
-)
-def test_a_damaged_transition_is_refused(data):
-    with pytest.raises(DataMissing, match="damaged"):
-        Transition.of_json(data)
-
-
 WRITTEN = {
     "linear": Node(name="here", type="linear", targets=("a",)),
     "join": Node(name="here", type="join", targets=("a",)),
@@ -198,7 +162,6 @@ CALLED = {
     "split": asked(flow.a, flow.b),
     "foreach": asked(flow.a, foreach="xs"),
     "other foreach": asked(flow.a, foreach="ys"),
-    "parallel": asked(flow.a, num_parallel=1),
     "switch": SWITCH,
     "other switch": asked({"x": flow.a, 1: flow.b, False: flow.a}, condition="d"),
     "other cases": asked({"x": flow.a, 1: flow.b}, condition="c"),

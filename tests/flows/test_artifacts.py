@@ -143,6 +143,7 @@ ARTIFACTS = """
         def third(self):
             self.model.weights.append(3)
             self.mutable.append(4)
+            self.pandas.iloc[0, 0] = -1
             self.next(self.end)
 
         @step
@@ -190,6 +191,10 @@ def test_properties_bound_methods_and_parameters_are_none(artifacts):
 def test_a_value_changed_in_place_is_kept(artifacts):
     assert artifacts.value("end", "final") == (6, [1, 2, 4], "inherited", [1], None)
     assert artifacts.value("start", "model").weights == [1, 2]
+    assert artifacts.value("end", "pandas").a.tolist() == [-1, 2]
+    first, last = artifacts.record("start").artifacts, artifacts.record("end").artifacts
+    assert last["pandas"].path != first["pandas"].path
+    assert last["polars"].path == first["polars"].path
 
 
 def test_del_drops_what_the_task_has_and_the_inherited_value_is_there_again(artifacts):
@@ -252,6 +257,10 @@ READING = """
     import pandas as pd
     from daskflow import FlowSpec, step
 
+    class Point:
+        def __init__(self, x):
+            self.x = x
+
     class Reading(FlowSpec):
         @step
         def start(self):
@@ -259,11 +268,14 @@ READING = """
             self.array = np.arange(100_000)
             self.words = {"a", "b", "c"}
             self.big = {"list": list(range(20_000))}
+            self.function = lambda x: x
+            self.points = [Point(2)]
             self.next(self.look)
 
         @step
         def look(self):
             total = self.frame.a.sum() + self.array.sum() + len(self.words) + len(self.big["list"])
+            total += self.function(1) + self.points[0].x
             frame = self.frame
             self.frame = frame
             assert total and self._graph_info and self._current_step == "look"
@@ -293,6 +305,7 @@ def test_reading_writes_nothing_and_changes_no_identity(run_flow):
 
 REFUSED = """
     import threading
+    import pandas
     from daskflow import FlowSpec, step
 
     class Unwilling:
@@ -307,6 +320,7 @@ REFUSED = """
             self.unwilling = Unwilling()
             self.generator = (x for x in "ab")
             self.later = "kept as well"
+            self.frame = pandas.DataFrame({"a": [1]})
             self.next(self.end)
 
         @step
@@ -327,9 +341,10 @@ def test_what_can_not_be_stored_is_named_and_all_else_is_kept(run_flow):
     assert "'unwilling'" in failed.error["exception"]
     assert "not me" in failed.error["exception"]
     assert "'generator'" in failed.error["exception"]
-    assert set(failed.artifacts) == {"good", "later"}
+    assert set(failed.artifacts) == {"good", "later", "frame"}
     assert result.run().load("later", failed.artifacts["later"]) == "kept as well"
     assert "Cannot pickle artifact 'lock'" in result.stdout
+    assert "Traceback" not in result.text
 
 
 FAILED = """

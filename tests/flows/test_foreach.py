@@ -26,6 +26,7 @@ ITERABLES = """
         "objects": lambda: [Money(1), Money(2)],
         "nones": lambda: [None, None],
         "one": lambda: [["nested", {"deep": 1}]],
+        "long": lambda: ["x" * 5000, "y"],
     }
 
     class Iterables(FlowSpec):
@@ -106,6 +107,7 @@ def test_a_foreach_goes_over_anything_that_can_be_iterated(iterables):
     assert [money.amount for money in got["objects"]] == [1, 2]
     assert got["nones"] == [None, None]
     assert got["one"] == [["nested", {"deep": 1}]]
+    assert got["long"] == ["x" * 5000, "y"]
 
 
 def test_items_of_a_class_of_the_flow_file_are_instances_of_that_class(iterables):
@@ -113,8 +115,8 @@ def test_items_of_a_class_of_the_flow_file_are_instances_of_that_class(iterables
 
 
 def test_each_task_of_a_nested_foreach_knows_the_items_around_it_until_the_join(iterables):
-    assert iterables.value("body", "stack", "0-1") == [(0, 12, "list"), (1, 3, "x")]
-    assert iterables.value("close", "outer", "0") == ("list", 0, [(0, 12, "list")])
+    assert iterables.value("body", "stack", "0-1") == [(0, 13, "list"), (1, 3, "x")]
+    assert iterables.value("close", "outer", "0") == ("list", 0, [(0, 13, "list")])
     assert iterables.value("close", "indices", "0") == [0, 1, 2]
     assert iterables.value("gather", "outside") == (None, None, [])
     assert iterables.value("gather", "fine") is True
@@ -136,9 +138,12 @@ DEEP = """
         def start(self):
             self.next(self.outer, foreach="sizes")
 
+        @property
+        def b(self):
+            return range(self.input)
+
         @step
         def outer(self):
-            self.b = range(self.input)
             self.next(self.middle, foreach="b")
 
         @step
@@ -245,5 +250,6 @@ def test_a_foreach_wider_than_the_cap_fails_the_run_but_not_its_split(run_flow):
     assert result.status() == "failed"
 
 
-def test_a_foreach_is_as_wide_as_its_items_by_default(run_flow):
-    assert run_flow(WIDE).value("end", "inputs_in_order") is True
+@pytest.mark.parametrize("cap", [(), ("--max-num-splits", "120")], ids=["no cap", "just within the cap"])
+def test_a_foreach_is_as_wide_as_its_items(run_flow, cap):
+    assert run_flow(WIDE, *cap).value("end", "inputs_in_order") is True

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 JOINS = """
+    from collections.abc import Sequence
+
     import numpy as np
     import pandas as pd
     from daskflow import FlowSpec, Parameter, step
@@ -30,14 +32,16 @@ JOINS = """
             self.frame = pd.DataFrame({"x": [1.0, None], "y": ["a", "b"]})
             self.array = np.arange(5)
             self.lone = 1
+            self.grown = {"deep": [1]}
             self._private = "hidden"
             self.nothing = None
             self.not_in_join = caught(MergeArtifactsException, lambda: self.merge_artifacts([]))
-            self.next(self.zebra, self.ant, self.cow)
+            self.next(self.zebra, self.ant, self.count)
 
         @step
         def zebra(self):
             self.shared["a"].append(3)
+            self.seen = self.grown["deep"][0]
             self.read = (sorted(self.words), float(self.frame.x[0]), int(self.array[1]))
             self.differs = 1
             self.only_here = "zebra"
@@ -48,6 +52,7 @@ JOINS = """
         @step
         def ant(self):
             self.shared["a"] += [3]
+            self.grown["deep"].append(2)
             self.read = (sorted(self.words), float(self.frame.x[0]), int(self.array[1]))
             self.differs = 2
             self.equal_but_made_twice = {"k": [0, 1, 2]}
@@ -55,8 +60,9 @@ JOINS = """
             self.next(self.join)
 
         @step
-        def cow(self):
+        def count(self):
             self.shared = {"a": [1, 2, 3]}
+            self.grown["deep"].append(2)
             self.words = set(sorted(self.words))
             self.frame = self.frame.copy()
             self.read = (sorted(self.words), 1.0, 1)
@@ -71,7 +77,9 @@ JOINS = """
             self.size = len(inputs)
             self.sliced = [i._current_step for i in inputs[1:]] + [inputs[-1]._current_step]
             self.flows = [i.differs for i in inputs.flows]
-            self.named = (inputs.zebra.differs, inputs.ant.differs, inputs.cow.differs)
+            self.named = (inputs.zebra.differs, inputs.ant.differs, inputs.count.differs)
+            self.is_sequence = (isinstance(inputs, Sequence), inputs[1] in inputs, 1 in inputs)
+            self.reversed = [i._current_step for i in reversed(inputs)]
             self.unknown = caught(AttributeError, lambda: inputs.horse)
             self.beyond = caught(IndexError, lambda: inputs[3])
             self.before = {n: hasattr(self, n) for n in ("shared", "lone", "alpha", "CONSTANT", "only_here")}
@@ -86,7 +94,7 @@ JOINS = """
             inputs[0].shared["a"].append("scribbled")
             inputs[0].lone = "scribbled"
             self.differs = "set by the join"
-            self.merge_artifacts(inputs, exclude=["_private_differs"])
+            self.merge_artifacts(inputs, exclude=["_private_differs", "grown"])
             self.excluded = not hasattr(self, "_private_differs")
             self.next(self.some)
 
@@ -126,15 +134,17 @@ def joins(run_flow):
 
 
 def test_inputs_of_branches_come_in_the_order_in_which_they_were_declared(joins):
-    assert joins.value("join", "order") == ["zebra", "ant", "cow"]
-    assert joins.record("join").parents == ["zebra/0", "ant/0", "cow/0"]
+    assert joins.value("join", "order") == ["zebra", "ant", "count"]
+    assert joins.record("join").parents == ["zebra/0", "ant/0", "count/0"]
 
 
 def test_inputs_are_a_sequence_with_names(joins):
     assert joins.value("join", "size") == 3
-    assert joins.value("join", "sliced") == ["ant", "cow", "cow"]
+    assert joins.value("join", "sliced") == ["ant", "count", "count"]
     assert joins.value("join", "flows") == [1, 2, 1]
-    assert joins.value("join", "named") == (1, 2, 1)
+    assert joins.value("join", "is_sequence") == (True, True, False)
+    assert joins.value("join", "reversed") == ["count", "ant", "zebra"]
+    assert joins.value("join", "named") == (1, 2, 1)  # although sequences have a method `count`
     assert joins.value("join", "unknown") == ("AttributeError", None)
     assert joins.value("join", "beyond") == ("IndexError", None)
 
@@ -154,16 +164,16 @@ def test_a_conflict_names_the_artifacts_and_takes_nothing_over(joins):
     kind, names = joins.value("join", "conflict")
 
     assert kind == "UnhandledInMergeArtifactsException"
-    assert sorted(names) == ["_private_differs", "differs"]
+    assert sorted(names) == ["_private_differs", "differs", "grown"]
     assert joins.value("join", "after_conflict") is False
 
 
 def test_merge_artifacts_refuses_what_it_can_not_do(joins):
     assert joins.value("join", "absent") == ("MissingInMergeArtifactsException", ["no_such"])
-    assert joins.value("join", "both") == ("MergeArtifactsException", None)
-    assert joins.value("join", "no_inputs") == ("MergeArtifactsException", None)
-    assert joins.value("start", "not_in_join") == ("MergeArtifactsException", None)
-    assert joins.value("some", "merge_outside") == ("MergeArtifactsException", None)
+    assert joins.value("join", "both") == ("MergeArtifactsException", [])
+    assert joins.value("join", "no_inputs") == ("MergeArtifactsException", [])
+    assert joins.value("start", "not_in_join") == ("MergeArtifactsException", [])
+    assert joins.value("some", "merge_outside") == ("MergeArtifactsException", [])
 
 
 def test_merge_artifacts_takes_what_the_inputs_agree_on(joins):

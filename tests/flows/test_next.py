@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 SHAPES = """
-    from daskflow import FlowSpec, step
+    from daskflow import FlowSpec, current, step
 
     class Shapes(FlowSpec):
         @step
@@ -110,6 +110,7 @@ SHAPES = """
         def loop(self):
             self.k += 1
             self.stacks = getattr(self, "stacks", []) + [self._iteration_stack]
+            self.own_id = current.task_id
             self.again = "more" if self.k < 4 else "enough"
             self.next({"more": self.loop, "enough": self.answered}, condition="again")
 
@@ -172,6 +173,8 @@ def test_a_recursion_makes_a_task_for_each_iteration_and_carries_its_artifacts_o
     assert shapes.value("meet", "k") == 4
     assert shapes.value("loop", "stacks", "0.3") == [[0], [1], [2], [3]]
     assert shapes.value("answered", "after") == []
+    assert shapes.values("loop", "own_id") == shapes.tasks("loop")
+    assert shapes.record("loop", "0.3").iteration == 3
     parents = [shapes.record("loop", task).parents for task in shapes.tasks("loop")]
     assert parents == [["two/0"], ["loop/0"], ["loop/0.1"], ["loop/0.2"]]
 
@@ -268,7 +271,7 @@ MISUSES = """
         "no step": lambda f: f.next(f.foreach_stack),
         "foreach that is no text": lambda f: f.next(f.a, foreach=[1]),
         "foreach to two": lambda f: f.next(f.a, f.end, foreach="xs"),
-        "num_parallel to two": lambda f: f.next(f.a, f.end, num_parallel=2),
+        "num_parallel": lambda f: f.next(f.a, num_parallel=2),
         "no target": lambda f: f.next(),
     }
 
@@ -305,7 +308,7 @@ REFUSALS = {
     "no step": "an unknown step",
     "foreach that is no text": "as a string, not [1]",
     "foreach to two": "exactly one step, not to 2",
-    "num_parallel to two": "exactly one step, not to 2",
+    "num_parallel": "num_parallel is not supported yet",
     "no target": "names no step",
 }
 

@@ -21,6 +21,7 @@ def test_the_paths_of_a_run_are_those_that_people_are_told_of():
     assert layout.code("pkg/flow.py") == "TrainFlow/12/code/pkg/flow.py"
     assert layout.driver(0) == "TrainFlow/12/drivers/0.json"
     assert layout.driver_end(0) == "TrainFlow/12/drivers/0.end.json"
+    assert layout.tags(0) == "TrainFlow/12/tags/0.json"
     assert layout.commit(task) == "TrainFlow/12/train/4/task.json"
     assert (
         layout.artifact(task, "0.x7k2", "features", "parquet")

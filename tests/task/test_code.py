@@ -187,3 +187,50 @@ def test_a_flow_may_be_a_module_of_a_package_run_with_interpreter_flags(tmp_path
     assert "spawned: [42]" in done.stdout
     expected = "seen: ['sibling', 'inner', 'late', 'pack.flow', 'pack'] (1, 1, ['ignore::ImportWarning'])"
     assert expected in done.stdout, done.stdout
+
+
+LINKED = """
+from daskflow import FlowSpec, step
+import beside
+
+
+class F(FlowSpec):
+    @step
+    def start(self):
+        import beside_and_late
+        print("seen:", beside.VALUE, beside_and_late.VALUE)
+
+
+if __name__ == "__main__":
+    F()
+"""
+
+
+@pytest.mark.parametrize("launcher", ["fork", "fresh"])
+def test_a_flow_file_that_is_a_link_has_the_modules_beside_the_real_file(tmp_path: Path, launcher: str):
+    real = tmp_path / "real"
+    real.mkdir()
+    (real / "flow.py").write_text(LINKED)
+    (real / "beside.py").write_text("VALUE = 'beside'")
+    (real / "beside_and_late.py").write_text("VALUE = 'late'")
+    (tmp_path / "link.py").symlink_to(real / "flow.py")
+
+    done = subprocess.run(
+        [sys.executable, "link.py", "run"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ
+        | {
+            "DASKFLOW_LAUNCHER": launcher,
+            "PYTHONPATH": PACKAGE_ROOT,
+            "DASKFLOW_DATASTORE": str(tmp_path / "store"),
+        },
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "seen: beside late" in done.stdout
+    files = RunStore(storage_at(str(tmp_path / "store")), "F", "1").record()["code"]["files"]
+    assert set(files) == {"flow.py", "beside.py", "beside_and_late.py"}

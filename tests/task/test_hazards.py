@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from daskflow.task import hazards
+from daskflow.task import hazards, native_threads
+from daskflow.task.native_threads import NativeThread
 
 if TYPE_CHECKING:
     from tests.task.conftest import Bench
@@ -107,6 +109,16 @@ def test_an_open_gpu_forbids_a_fork(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         found = hazards.why_not_fork()
 
     assert found is not None
+
+
+@pytest.mark.parametrize("library", ["libcurl.so.4", "libcuda.so.1", "libcrypto.so.3"])
+def test_the_library_that_started_a_thread_is_named(monkeypatch: pytest.MonkeyPatch, library: str):
+    own = Path(f"/proc/self/task/{os.getpid()}/comm").read_text().strip()
+    thread = NativeThread(own, frozenset({"libc.so.6", "libc-2.31.so", library}))
+    monkeypatch.setattr(native_threads, "others", lambda: [thread])
+    monkeypatch.setattr(threading, "enumerate", lambda: [threading.main_thread()])
+
+    assert hazards.why_not_fork() == f"its import started a native thread of {library}"
 
 
 def test_a_driver_that_cannot_be_forked_starts_fresh_interpreters(tmp_path: Path):

@@ -13,7 +13,7 @@ from daskflow.errors import DataException, InternalError
 from daskflow.store.serializers.base import INLINE_LIMIT, Encoded, Refused, Serializer, type_name
 from daskflow.store.serializers.json_value import JsonSerializer
 from daskflow.store.serializers.parquet import ParquetSerializer
-from daskflow.store.serializers.pickles import PickleSerializer
+from daskflow.store.serializers.pickles import PickleSerializer, pickle_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -105,7 +105,8 @@ def fingerprint(value: Any) -> str | None:
         if _is_immutable(value):
             return None
         serializer = next(each for each in SERIALIZERS if each.takes(value))
-        return serializer.fingerprint(value)
+        own: Callable[[Any], str | None] = getattr(serializer, "fingerprint", pickle_fingerprint)
+        return own(value)
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 - "can't tell" counts as changed, and then storing the value says why

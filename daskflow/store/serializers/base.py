@@ -68,7 +68,11 @@ class Refused:
 
 
 class Serializer:
-    """Base of all serializers; each method may be called in any process, in any order."""
+    """Base of all serializers; each method may be called in any process, in any order.
+
+    A subclass may have a method ``fingerprint(value)`` as well (see :func:`daskflow.store.serializers.fingerprint`), which
+    else is the hash of the value's pickle.
+    """
 
     encoding: str
     """Name under which values are found again; never reuse one for another format."""
@@ -95,12 +99,6 @@ class Serializer:
         """The value again: same type, same content, mutable if its type is."""
         raise NotImplementedError
 
-    def fingerprint(self, value: Any) -> str | None:
-        """See :func:`daskflow.store.serializers.fingerprint`; by default the hash of the value's pickle."""
-        from daskflow.store.serializers.pickles import pickle_fingerprint
-
-        return pickle_fingerprint(value)
-
 
 class Hash(Protocol):
     """The part of a hashlib-like object used here."""
@@ -112,7 +110,7 @@ class Hash(Protocol):
         """The digest so far."""
 
 
-class Sink:
+class Spool:
     """Where bytes go: into memory while they are few, then into one file; hashed as they pass.
 
     Parameters

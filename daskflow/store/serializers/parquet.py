@@ -11,7 +11,8 @@ import sys
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from daskflow.errors import DataMissing
-from daskflow.store.serializers.base import Create, Encoded, OpenFile, Refused, Serializer, Sink, type_name
+from daskflow.store.serializers.base import Create, Encoded, OpenFile, Refused, Serializer, Spool, type_name
+from daskflow.store.serializers.pickles import pickle_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,7 +95,7 @@ class ParquetSerializer(Serializer):
         if kind == "pyarrow.Table":
             return None
         if kind != type_name(value):
-            return super().fingerprint(value)
+            return pickle_fingerprint(value)
         from daskflow.store.serializers.table_fingerprint import pandas_fingerprint, polars_fingerprint
 
         return pandas_fingerprint(value) if str(kind).startswith("pandas") else polars_fingerprint(value)
@@ -135,21 +136,21 @@ class _ParquetFile:
     closed = False
 
     def __init__(self, create: Create) -> None:
-        self._sink = Sink(create, "parquet", 0)
+        self._spool = Spool(create, "parquet", 0)
 
     @property
     def size(self) -> int:
-        return self._sink.size
+        return self._spool.size
 
     @property
     def error(self) -> Exception | None:
-        return self._sink.error
+        return self._spool.error
 
     def write(self, data: Any) -> int:
-        return self._sink.write_aside(data)
+        return self._spool.write_aside(data)
 
     def tell(self) -> int:
-        return self._sink.size
+        return self._spool.size
 
     def flush(self) -> None:
         """Nothing is held back here."""

@@ -25,7 +25,7 @@ from daskflow.store.serializers.base import (
     Hash,
     OpenFile,
     Serializer,
-    Sink,
+    Spool,
     type_name,
 )
 from daskflow.store.serializers.main_module import Definitions, dump_definitions, main_identity, name_in_main
@@ -59,19 +59,19 @@ class PickleSerializer(Serializer):
         UnpicklableArtifactException
             If it can't be pickled. A file that ``create`` made by then holds part of a pickle.
         """
-        sink = Sink(
+        spool = Spool(
             create, self.encoding, inline_limit * 3 // 4
         )  # base64 makes four characters of three bytes
         buffers: list[pickle.PickleBuffer] = []
-        pickler = FlowPickler(sink, _set_aside(buffers))
-        _dump(pickler, value, sink)
-        info: dict[str, Any] = {"parts": _write_parts(sink, pickler.of_main, buffers)}
+        pickler = FlowPickler(spool, _set_aside(buffers))
+        _dump(pickler, value, spool)
+        info: dict[str, Any] = {"parts": _write_parts(spool, pickler.of_main, buffers)}
         if pickler.of_main:
             info["main"] = main_identity()
-        digest, kind = sink.hash.hexdigest(), type_name(value)
-        data = sink.inline()
+        digest, kind = spool.hash.hexdigest(), type_name(value)
+        data = spool.inline()
         if data is None:
-            return Encoded(self.encoding, digest, sink.size, kind, file=self.encoding, info=info)
+            return Encoded(self.encoding, digest, spool.size, kind, file=self.encoding, info=info)
         text = base64.b64encode(data).decode()
         return Encoded(self.encoding, digest, len(text), kind, inline=text, info=info)
 
@@ -188,14 +188,14 @@ def _set_aside(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuf
     return callback
 
 
-def _dump(pickler: FlowPickler, value: Any, sink: Sink) -> None:
+def _dump(pickler: FlowPickler, value: Any, spool: Spool) -> None:
     try:
         pickler.dump(value)
     except (MemoryError, StoreError, UnpicklableArtifactException):
         raise
     except Exception as error:
-        if sink.error is not None:
-            raise sink.error from None
+        if spool.error is not None:
+            raise spool.error from None
         if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
             reason = "it is nested too deeply (a long linked list, say); store it in a flatter form"
         else:
@@ -205,22 +205,22 @@ def _dump(pickler: FlowPickler, value: Any, sink: Sink) -> None:
         ) from error
 
 
-def _write_parts(sink: Sink, of_main: dict[str, Any], buffers: list[pickle.PickleBuffer]) -> dict[str, Any]:
+def _write_parts(spool: Spool, of_main: dict[str, Any], buffers: list[pickle.PickleBuffer]) -> dict[str, Any]:
     """Write what follows the stream; returns where each part is."""
-    parts: dict[str, Any] = {"pickle": sink.size}
+    parts: dict[str, Any] = {"pickle": spool.size}
     if of_main:
-        offset = sink.size
+        offset = spool.size
         # Aside: definitions carry random ids, and say nothing about the value.
-        sink.write_aside(dump_definitions(of_main))
-        parts["definitions"] = [offset, sink.size - offset]
+        spool.write_aside(dump_definitions(of_main))
+        parts["definitions"] = [offset, spool.size - offset]
     if buffers:
-        sink.spill()
+        spool.spill()
         parts["buffers"] = []
     for buffer in buffers:
-        sink.write_aside(bytes(-sink.size % ALIGNMENT))
+        spool.write_aside(bytes(-spool.size % ALIGNMENT))
         with buffer.raw() as raw:
-            parts["buffers"].append([sink.size, raw.nbytes])
-            sink.write(raw)
+            parts["buffers"].append([spool.size, raw.nbytes])
+            spool.write(raw)
     return parts
 
 

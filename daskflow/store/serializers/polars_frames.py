@@ -64,13 +64,6 @@ def content_hash(frame: pl.DataFrame) -> str:
     return identity.hexdigest()
 
 
-def has_objects(frame: pl.DataFrame) -> bool:
-    """Whether cells are Python objects, which Arrow can't hold."""
-    import polars as pl
-
-    return any(pl.Object in _types_within(kind) for kind in frame.dtypes)
-
-
 def _types_within(kind: Any) -> list[Any]:
     """The classes of a type and of the types inside it."""
     found = [kind.base_type()]

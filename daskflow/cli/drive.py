@@ -1,0 +1,266 @@
+"""What ``run``, ``resume`` and ``continue`` have in common: a run is there, now it is driven to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import time
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from daskflow.cli.ending import tell_end, tell_what_to_do
+from daskflow.cli.entry import was_interrupted
+from daskflow.errors import ClusterError, RunHeld, StoreError
+from daskflow.flow.parameters import parameters_of
+from daskflow.store.sessions import open_session
+from daskflow.task.execute import LAUNCHERS
+from daskflow.task.spec import RunContext
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from daskflow.cli.entry import Invocation
+    from daskflow.engine.console import Console
+    from daskflow.engine.executor import Executor
+    from daskflow.engine.frontier import Frontier, Planned
+    from daskflow.flow.graph import Graph
+    from daskflow.store.runs import RunStore
+    from daskflow.store.sessions import Session
+    from daskflow.task.code import Code
+
+LOCAL, INLINE = "local", "inline"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line says about how to run; each command has some of these."""
+
+    cluster: str | None = None
+    max_workers: int | None = None
+    max_num_splits: int | None = None
+    max_log_size: float = 10.0
+    grace: float = 5.0
+    tags: tuple[str, ...] = ()
+    decospecs: tuple[str, ...] = ()
+    run_id_file: str | None = None
+    namespace: str | None = None
+
+    @classmethod
+    def taken_from(cls, given: dict[str, Any]) -> Options:
+        """Take the options out of what click parsed; what remains is the command's own."""
+        return cls(**{each.name: given.pop(each.name) for each in fields(cls) if each.name in given})
+
+
+def driving_options() -> list[click.Option]:
+    """The options of every command that drives a run."""
+    return [
+        click.Option(
+            ["--cluster"],
+            metavar="NAME|ADDRESS",
+            help="Where tasks run: 'local', 'inline' (this process, for debugging), or the address of a scheduler "
+            "(tcp://host:port).  [default: local]",
+        ),
+        click.Option(
+            ["--max-workers"],
+            type=click.IntRange(min=1),
+            help="Tasks that may run at once.  [default: one a core]",
+        ),
+        click.Option(
+            ["--max-num-splits"], type=click.IntRange(min=1), help="Widest foreach that is allowed."
+        ),
+        click.Option(
+            ["--max-log-size"],
+            type=click.FloatRange(min=0, min_open=True),
+            default=10.0,
+            show_default=True,
+            help="Megabytes that are kept of each log.",
+        ),
+        click.Option(
+            ["--grace"],
+            type=click.FloatRange(min=0),
+            default=5.0,
+            show_default=True,
+            help="Seconds that running tasks get to end when the run fails or is stopped.",
+        ),
+    ]
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A run that is there and waits for its driver.
+
+    Attributes
+    ----------
+    snapshot
+        The driver session whose code it runs.
+    session
+        What the session's record says beside who drives.
+    prepare
+        Called once this driver holds the run and before anything runs.
+    ready
+        What is ready, from a new frontier; None for its first region.
+    """
+
+    store: RunStore
+    graph: Graph
+    code: Code
+    decorators: tuple[str, ...] = ()
+    snapshot: int = 0
+    began: float = field(default_factory=time.monotonic)
+    session: dict[str, Any] = field(default_factory=dict)
+    prepare: Callable[[], None] = lambda: None
+    ready: Callable[[Frontier], Sequence[Planned]] | None = None
+
+
+def drive(invocation: Invocation, options: Options, begun: Begun) -> int:
+    """Drive a run to its end; returns the exit status.
+
+    Raises :class:`RunHeld` if another driver has it.
+    """
+    store, settings = begun.store, invocation.settings
+    user = settings.username()
+    run = RunContext(
+        flow=store.flow,
+        run=store.run,
+        store=store.storage.url,
+        token=secrets.token_hex(6),
+        snapshot=begun.snapshot,
+        decorators=begun.decorators,
+        cwd=os.getcwd(),
+        max_log_bytes=int(options.max_log_size * 1e6),
+        launcher=settings.launcher,
+        facts={
+            "username": user,
+            "namespace": options.namespace or f"user:{user}",
+            "origin_run_id": None if store.origin is None else store.origin.store.run,
+            "parameter_names": sorted(p.variable for p in parameters_of(invocation.flow_class)),
+            "tags": list(options.tags),
+            "tempdir": settings.tempdir,
+        },
+    )
+    if _cluster(invocation, options) == LOCAL:
+        LAUNCHERS.start_by_fork(
+            run, invocation.flow_class, begun.code
+        )  # before this process starts any thread
+    try:
+        session = open_session(store, {"user": user} | begun.session, lambda text: click.echo(text, err=True))
+    except BaseException:
+        LAUNCHERS.close(run)
+        raise
+    with _ended(session, run) as ended:
+        begun.prepare()
+        invocation.banner()
+        status, reason = _drive(invocation, options, begun, run, session)
+        ended |= {"status": status, "reason": reason}
+    return 0 if status == "successful" else 1
+
+
+def _cluster(invocation: Invocation, options: Options) -> str:
+    return options.cluster or invocation.settings.default_cluster
+
+
+def check_cluster(invocation: Invocation, options: Options) -> None:
+    """See that there is such a kind of cluster, before a run is made for it. Raises :class:`ClusterError`."""
+    cluster = _cluster(invocation, options)
+    if cluster not in (LOCAL, INLINE):
+        from daskflow.clusters import open_cluster
+
+        open_cluster(cluster, None)
+
+
+@contextlib.contextmanager
+def _ended(session: Session, run: RunContext) -> Iterator[dict[str, str]]:
+    """End the session, whatever happens, with what was put into the dict or with the error."""
+    ended: dict[str, str] = {}
+    try:
+        yield ended
+    except BaseException as error:
+        ended |= _ended_by(error)
+        raise
+    finally:
+        LAUNCHERS.close(run)
+        try:
+            session.end(ended)
+        except StoreError as error:  # a full disk must not hide how the run went
+            click.echo(f"{error.headline}: {error.message}", err=True)
+
+
+def _ended_by(error: BaseException) -> dict[str, str]:
+    """How a driver session ended that could not drive its run to an end."""
+    if was_interrupted(error):
+        return {"status": "interrupted", "reason": "The driver was told to stop."}
+    return {"status": "failed", "reason": getattr(error, "message", None) or f"The driver failed: {error!r}"}
+
+
+def _drive(
+    invocation: Invocation, options: Options, begun: Begun, run: RunContext, session: Session
+) -> tuple[str, str]:
+    """Status of the run, and why it failed if it did."""
+    from daskflow.engine.console import Console, display_for
+    from daskflow.engine.frontier import Frontier
+    from daskflow.engine.run import Driver, Limits
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)  # stop in an orderly way, as after Ctrl-C
+    frontier = Frontier(begun.graph, run)
+    ready = frontier.start() if begun.ready is None else begun.ready(frontier)
+    console = Console(run.run, display_for())
+    cluster = _cluster(invocation, options)
+    workers = options.max_workers or invocation.settings.max_workers
+    limits = Limits(options.max_num_splits, None if cluster in (LOCAL, INLINE) else workers, options.grace)
+    opened = contextlib.ExitStack()
+    try:
+        executor = _executor(opened, invocation, options, begun, run, console)
+        driver = Driver(executor, frontier, console, limits, session.still_ours)
+        session.start_beating(driver.replaced)
+        with executor.hearing():
+            outcome = driver.run(ready)
+        if driver.held_by_another:
+            raise RunHeld(driver.held_by_another)
+        return outcome.status, tell_end(
+            console, begun.store, frontier, outcome, time.monotonic() - begun.began
+        )
+    except ClusterError:
+        tell_what_to_do(console, begun.store)
+        raise
+    finally:
+        console.close()
+        if cluster != LOCAL:  # a cluster in this process ends with it, which is about to happen
+            opened.close()
+
+
+def _executor(
+    opened: contextlib.ExitStack,
+    invocation: Invocation,
+    options: Options,
+    begun: Begun,
+    run: RunContext,
+    console: Console,
+) -> Executor:
+    """Where the tasks run; what has to be left in the end goes into ``opened``."""
+    cluster = _cluster(invocation, options)
+    if cluster == INLINE:
+        from daskflow.engine.inline import InlineExecutor
+
+        console.say(f"Run {run.flow}/{run.run} starts, in this process.")
+        return InlineExecutor(invocation.flow_class, console)
+    from daskflow.clusters import dashboard_link, open_cluster
+    from daskflow.engine.on_dask import DaskExecutor
+    from daskflow.engine.regions import needs
+
+    client = opened.enter_context(
+        open_cluster(cluster, options.max_workers or invocation.settings.max_workers)
+    )
+    demands = {node.name: demand for node in begun.graph if (demand := needs(node.policy))}
+    if demands:
+        from daskflow.clusters import resources
+
+        resources.provide(client)
+        resources.check(client, demands)
+    console.say(f"Run {run.flow}/{run.run} starts. Dashboard: {dashboard_link(client)}")
+    return DaskExecutor(client, run, console, counted=bool(demands))

@@ -1,0 +1,198 @@
+"""``resume``: a new run from what an old one has. ``continue``: the same run goes on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from daskflow.cli.drive import Begun, Options, drive, driving_options
+from daskflow.cli.run import allocate, save_parameters, starting_options
+from daskflow.engine.frontier import Frontier
+from daskflow.engine.resume import downstream, recover
+from daskflow.errors import CommandException
+from daskflow.flow.parameters import ParameterContext, parameters_of
+from daskflow.store.layout import PARAMETERS
+from daskflow.store.runs import RunStore, packed, run_numbers
+from daskflow.store.sessions import how_it_ended, last_session
+from daskflow.store.storage import storage_at
+from daskflow.task import code as task_code
+from daskflow.task.spec import RunContext
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from daskflow.cli.entry import Invocation
+    from daskflow.engine.frontier import Planned
+    from daskflow.pathspec import TaskName
+    from daskflow.store.records import TaskRecord
+
+
+@click.command(
+    "resume",
+    help="Start a new run, with the code as it is now, from what an earlier run has. Its tasks that succeeded are taken "
+    "over, but for those of STEP and of the steps after it.",
+    params=[
+        click.Argument(["step"], required=False, metavar="[STEP]"),
+        click.Option(
+            ["--origin-run-id"], metavar="RUN", help="The run to resume.  [default: your latest of this flow]"
+        ),
+        *driving_options(),
+        *starting_options(),
+    ],
+)
+@click.pass_obj
+def resume(invocation: Invocation, /, step: str | None, origin_run_id: str | None, **given: Any) -> int:
+    """Take over what is committed, run the rest."""
+    options = Options.taken_from(given)
+    decorators = (*invocation.settings.default_decospecs, *options.decospecs)
+    graph = invocation.graph(decorators)
+    origin = _run(invocation, origin_run_id, "Resume could not find run id *{}*")
+    again = downstream(graph, step) if step is not None else ()
+
+    def taken(name: TaskName) -> TaskRecord | None:
+        return None if name.step in again else origin.task(name)
+
+    before = recover(Frontier(graph, nobody(origin)), taken)
+    code = task_code.collect()
+    takes = {"run": origin.run, "tasks": packed(before.done)}
+    store = allocate(invocation, graph, code, options, decorators, takes)
+
+    def prepare() -> None:
+        save_parameters(store, invocation.flow_class, graph, _parameters(invocation, origin))
+        click.echo(
+            f"Run {store.flow}/{store.run} resumes {origin.run}: {len(before.done)} tasks are taken over.",
+            err=True,
+        )
+
+    begun = Begun(
+        store,
+        graph,
+        code,
+        decorators=decorators,
+        prepare=prepare,
+        ready=lambda frontier: recover(frontier, store.task).left,
+    )
+    return drive(invocation, options, begun)
+
+
+@click.command(
+    "continue",
+    help="Let a run go on that did not succeed, whatever ended it: what is finished is kept, failed tasks get new attempts.",
+    params=[
+        click.Argument(["run"], required=False, metavar="[RUN]"),
+        click.Option(
+            ["--new-code"], is_flag=True, help="Go on with the code as it is now, if it was changed."
+        ),
+        *driving_options(),
+    ],
+)
+@click.pass_obj
+def continue_(invocation: Invocation, /, run: str | None, new_code: bool, **given: Any) -> int:
+    """Drive a run further."""
+    options = Options.taken_from(given)
+    store = _run(invocation, run, "There is no run *{}*")
+    record = store.record()
+    decorators = tuple(record.get("decorators", ()))
+    graph = invocation.graph(decorators)
+    last = last_session(store)
+    ended = how_it_ended(store, last) if last is not None else None
+    if ended is not None and ended["status"] == "successful":
+        raise CommandException(
+            f"Run {store.flow}/{store.run} has succeeded: nothing is left to do. Use resume to run some of it again."
+        )
+    code = task_code.collect()
+    snapshot, session = _snapshot(store, last, code, new_code)
+
+    def ready(frontier: Frontier) -> Sequence[Planned]:
+        return recover(frontier, store.task, lambda name: _attempts(store, name)).left
+
+    def prepare() -> None:
+        if "code" in session:
+            task_code.save(code, store, snapshot)
+        if store.task(PARAMETERS) is None:  # its first driver did not come so far
+            raise CommandException(
+                f"Run {store.flow}/{store.run} ended before it had begun: start a new one with run."
+            )
+
+    begun = Begun(
+        store,
+        graph,
+        code,
+        decorators=decorators,
+        snapshot=snapshot,
+        session=session,
+        prepare=prepare,
+        ready=ready,
+    )
+    return drive(invocation, options, begun)
+
+
+def _run(invocation: Invocation, number: str | None, unknown: str) -> RunStore:
+    """The run that is meant: by default the latest of this flow and user. Raises :class:`CommandException`."""
+    flow, storage = invocation.flow_class.__name__, storage_at(invocation.store)
+    numbers = run_numbers(storage, flow)
+    if number is None:
+        user = invocation.settings.user
+        for found in reversed(numbers):
+            store = RunStore(storage, flow, str(found))
+            if store.record().get("user") == user:
+                return store
+        raise CommandException(
+            f"A previous run id was not found: {user or 'nobody'} has no run of {flow} in {storage.url}."
+        )
+    number = number.removeprefix(f"{flow}/")
+    if number not in map(str, numbers):
+        there = ", ".join(map(str, reversed(numbers[-10:]))) or "none"
+        raise CommandException(
+            f"{unknown.format(number)} of {flow} in {storage.url}. The latest runs there are: {there}."
+        )
+    return RunStore(storage, flow, number)
+
+
+def _snapshot(
+    store: RunStore, last: int | None, code: task_code.Code, new_code: bool
+) -> tuple[int, dict[str, Any]]:
+    """The session whose code the run goes on with, and what the new session's record has to say of it."""
+    snapshot = 0
+    if last:
+        snapshot = int((store.read(store.layout.driver(last)) or {}).get("snapshot", 0))
+    then = task_code.described(store, snapshot)
+    if then["hash"] == code.hash:
+        return snapshot, {"snapshot": snapshot}
+    if not new_code:
+        now = code.describe()["files"]
+        files = sorted(path for path in {*now, *then["files"]} if now.get(path) != then["files"].get(path))
+        raise CommandException(
+            f"The code has changed since run {store.flow}/{store.run} started: {', '.join(files) or 'another file'}. "
+            "Use --new-code to go on with the code as it is now, or resume to do so in a new run."
+        )
+    number = 0 if last is None else last + 1
+    return number, {"snapshot": number, "code": code.describe()}
+
+
+def _attempts(store: RunStore, name: TaskName) -> int:
+    """How many attempts of a task were made: the number of the next."""
+    return max((int(each.partition(".")[0]) + 1 for each in store.executions(name)), default=0)
+
+
+def _parameters(invocation: Invocation, origin: RunStore) -> dict[str, Any]:
+    """The values of the origin's parameters; a parameter that it does not have gets its default."""
+    context = ParameterContext(
+        flow_name=origin.flow,
+        user_name=invocation.settings.username(),
+        parameter_name="",
+        logger=lambda message: click.echo(str(message), err=True),
+        ds_type="local",
+    )
+    had = origin.parameters().artifacts
+    values = {}
+    for parameter in parameters_of(invocation.flow_class):
+        name = parameter.variable
+        values[name] = origin.load(name, had[name]) if name in had else parameter.resolve_default(context)
+    return values
+
+
+def nobody(store: RunStore) -> RunContext:
+    """A run that is looked at and not driven."""
+    return RunContext(store.flow, store.run, store.storage.url, "", "", 0, "")

@@ -1,0 +1,74 @@
+"""Tasks one after the other in this very process: no cluster, no fork. For debugging."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from daskflow.task.execute import execute_here
+from daskflow.task.spec import TaskResult
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    from daskflow.engine.console import Console
+    from daskflow.engine.frontier import Planned
+    from daskflow.flow.spec import FlowSpec
+    from daskflow.pathspec import TaskName
+
+
+class InlineExecutor:
+    """Runs a task whenever results are asked for. See :class:`daskflow.engine.executor.Executor`.
+
+    Steps keep the terminal, so ``breakpoint()`` works. A step that ends its process ends the run.
+    """
+
+    def __init__(self, flow_class: type[FlowSpec], console: Console) -> None:
+        self._flow_class = flow_class
+        self._console = console
+        self._waiting: deque[Planned] = deque()
+        self._committed: set[TaskName] = set()
+        self._stopped = False
+
+    def hearing(self) -> AbstractContextManager[None]:
+        """Steps write to the terminal themselves."""
+        return contextlib.nullcontext()
+
+    def submit(self, region: Sequence[Planned]) -> None:
+        """Put it behind what waits already."""
+        self._waiting.extend(region)
+
+    def results(self, seconds: float | None) -> list[TaskResult]:
+        """Run the next task, or sleep until the next one is due."""
+        if not self._waiting:
+            time.sleep(seconds or 0)
+            return []
+        task = self._waiting.popleft()
+        spec = task.spec
+        if self._stopped or not self._committed.issuperset(task.upstream):
+            return [TaskResult(spec.name, spec.attempt, "not_run")]
+        self._console.started(spec, os.getpid())
+        self._console.settle()
+        result = execute_here(spec, self._flow_class)
+        sys.stdout.flush()
+        if result.committed:
+            self._committed.add(spec.name)
+        return [result]
+
+    def wake(self) -> None:
+        """There is nobody to wake."""
+
+    def stop(self, grace: float) -> None:
+        """Run nothing more."""
+        self._stopped = True
+
+    def pause(self) -> None:
+        """The terminal stops this process itself."""
+
+    def go_on(self) -> None:
+        """And lets it go on."""
