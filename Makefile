@@ -37,9 +37,11 @@ $(VENV)/.python:
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.python pyproject.toml
+	@echo "Installing daskflow and what its examples need into $(VENV): half a minute, once."
 	$(BIN)/pip install --quiet --editable '.[demo]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.python pyproject.toml
+	@echo "Installing daskflow and what its tests need into $(VENV): a minute, once."
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/.demo

@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     )
     from daskflow.decorators.catch import catch
     from daskflow.decorators.environment import environment
+    from daskflow.decorators.exit_hook import exit_hook
     from daskflow.decorators.resources import resources
     from daskflow.decorators.retry import retry
+    from daskflow.decorators.secrets import secrets
     from daskflow.decorators.timeout import timeout
     from daskflow.flow.decorator import StepDecorator
+    from daskflow.flow.flow_decorator import FlowDecorator
     from daskflow.flow.include_file import IncludeFile
     from daskflow.flow.parameters import JSONType, JSONTypeClass, Parameter
     from daskflow.flow.spec import FlowSpec, step
@@ -47,7 +50,10 @@ _WHERE = {
     "timeout": "daskflow.decorators.timeout",
     "environment": "daskflow.decorators.environment",
     "resources": "daskflow.decorators.resources",
+    "secrets": "daskflow.decorators.secrets",
+    "exit_hook": "daskflow.decorators.exit_hook",
     "StepDecorator": "daskflow.flow.decorator",
+    "FlowDecorator": "daskflow.flow.flow_decorator",
     # reading what they left
     "Daskflow": "daskflow.client",
     "Flow": "daskflow.client",
@@ -64,6 +70,7 @@ __all__ = [
     "Daskflow",
     "DataArtifact",
     "Flow",
+    "FlowDecorator",
     "FlowSpec",
     "IncludeFile",
     "JSONType",
@@ -77,10 +84,12 @@ __all__ = [
     "current",
     "default_namespace",
     "environment",
+    "exit_hook",
     "get_namespace",
     "namespace",
     "resources",
     "retry",
+    "secrets",
     "step",
     "timeout",
 ]

@@ -30,6 +30,8 @@
     ├── TaggingError                       a tag that can't be given or taken
     ├── StoreError                         the store refused, is full, is damaged
     ├── ClusterError                       no cluster, or it does not answer
+    ├── SecretsError                       a secret that can't be read, or can't become a variable
+    ├── HookFailed                         a function called after a run failed
     ├── TimeoutException                   a step took longer than its ``@timeout`` allows
     ├── FailureHandledByCatch              stands for the failure of a process that ``@catch`` dealt with
     ├── RunHeld                            another driver drives this run
@@ -201,7 +203,7 @@ class DataException(DaskflowException):
 class UnpicklableArtifactException(DataException):
     """An artifact that neither JSON, Parquet nor pickle can hold."""
 
-    headline = "Cannot pickle artifact"
+    headline = "Unpicklable artifact"
 
 
 class MergeArtifactsException(DaskflowException):
@@ -251,6 +253,18 @@ class ClusterError(DaskflowException):
     """The cluster can't be started or does not answer."""
 
     headline = "Cluster error"
+
+
+class SecretsError(DaskflowException):
+    """A secret that can't be read, or that can't become an environment variable."""
+
+    headline = "@secrets"
+
+
+class HookFailed(DaskflowException):
+    """A function that was called after a run failed."""
+
+    headline = "Hook failed"
 
 
 class TimeoutException(DaskflowException):

@@ -17,6 +17,7 @@ def main(flow_class: type[FlowSpec], arguments: Sequence[str] | None = None) -> 
 
     0 is success, 1 a failed run or an error of the user's (one line on stderr), 2 a command line that is wrong.
     """
+    _open_standard_streams()
     from daskflow.cli.entry import invoke
 
     status = invoke(flow_class, sys.argv[1:] if arguments is None else arguments)
@@ -27,3 +28,14 @@ def main(flow_class: type[FlowSpec], arguments: Sequence[str] | None = None) -> 
         except (OSError, ValueError):  # its reader has gone
             continue
     os._exit(status)
+
+
+def _open_standard_streams() -> None:
+    """Give closed standard streams a place to go, before a socket gets their number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if number == 0 else "w"))  # noqa: SIM115 - as long as the process

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bdb
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +16,9 @@ from daskflow.task.debug import debug as run_again
 
 if TYPE_CHECKING:
     from daskflow.cli.entry import Invocation
+    from daskflow.pathspec import TaskName
+    from daskflow.store.runs import RunStore
+    from daskflow.task.spec import TaskSpec
 
 
 @click.command("debug")
@@ -27,19 +31,37 @@ def debug(invocation: Invocation, task: str, pdb_at_start: bool) -> int:
     Nothing is stored. Decorators that deal with failures and time (@retry, @catch, @timeout) are left out.
     """
     store, name = task_of(invocation, task)
-    record = store.record()
-    frontier = Frontier(invocation.graph(tuple(record.get("decorators", ()))), nobody(store))
-    known = recover(frontier, store.task)
-    if name not in known.done and name not in {planned.spec.name for planned in known.left}:
-        raise NotFound(f"Task {store.flow}/{store.run}/{name} does not exist: the run never came so far.")
-    spec = frontier.spec(name)
-    left = {planned.spec.name for planned in known.left}
-    missing = [parent for parent in spec.parents if parent in left]
-    if missing:
-        raise NotFound(
-            f"Task {spec.pathspec} has no inputs yet: {', '.join(map(str, missing))} did not succeed. Debug that first."
-        )
+    spec = _spec(invocation, store, name)
     error = run_again(spec, invocation.flow_class, store, pdb_at_start)
     if error is None:
         click.echo(f"{spec.pathspec} came to its end without an error. Nothing was stored.", err=True)
+    elif isinstance(error, bdb.BdbQuit):
+        click.echo(f"{spec.pathspec} was left before its end. Nothing was stored.", err=True)
     return 0 if error is None else 1
+
+
+def _spec(invocation: Invocation, store: RunStore, name: TaskName) -> TaskSpec:
+    """The task with its inputs. Raises :class:`NotFound` if the run has no such task, or not its inputs."""
+    graph = invocation.graph(tuple(store.record().get("decorators", ())))
+    task = f"{store.flow}/{store.run}/{name}"
+    if name.step not in graph:
+        steps = ", ".join(node.name for node in graph)
+        raise NotFound(f"Task {task} does not exist: the steps of the flow are {steps}.")
+    frontier = Frontier(graph, nobody(store))
+    known = recover(frontier, store.task)
+    left = [planned.spec.name for planned in known.left]
+    there = [str(each) for each in (*known.done, *left) if each.step == name.step]
+    if str(name) not in there:
+        why = f"there is {_listed(there)}" if there else "the run never came so far"
+        raise NotFound(f"Task {task} does not exist: {why}.")
+    spec = frontier.spec(name)
+    missing = [str(parent) for parent in spec.parents if parent in left]
+    if missing:
+        raise NotFound(
+            f"Task {task} has no inputs yet: {_listed(missing)} did not succeed. Debug {missing[0]} first."
+        )
+    return spec
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

@@ -15,6 +15,7 @@ import click
 from daskflow.cli.ending import tell_end, tell_what_to_do
 from daskflow.cli.entry import was_interrupted
 from daskflow.errors import ClusterError, RunHeld, StoreError
+from daskflow.flow.flow_decorator import RunEnd, decorators_of
 from daskflow.flow.parameters import parameters_of
 from daskflow.store.sessions import open_session
 from daskflow.task.execute import LAUNCHERS
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from daskflow.engine.executor import Executor
     from daskflow.engine.frontier import Frontier, Planned
     from daskflow.flow.graph import Graph
+    from daskflow.flow.spec import FlowSpec
     from daskflow.store.runs import RunStore
     from daskflow.store.sessions import Session
     from daskflow.task.code import Code
@@ -151,12 +153,29 @@ def drive(invocation: Invocation, options: Options, begun: Begun) -> int:
     except BaseException:
         LAUNCHERS.close(run)
         raise
-    with _ended(session, run) as ended:
-        begun.prepare()
-        invocation.banner()
-        status, reason = _drive(invocation, options, begun, run, session)
-        ended |= {"status": status, "reason": reason}
+    try:
+        with _ended(session, run) as ended:
+            begun.prepare()
+            invocation.banner()
+            status, reason = _drive(invocation, options, begun, run, session)
+            ended |= {"status": status, "reason": reason}
+    except RunHeld:  # the run goes on elsewhere
+        raise
+    except BaseException:
+        _run_finished(invocation.flow_class, run, successful=False)
+        raise
+    _run_finished(invocation.flow_class, run, successful=status == "successful")
     return 0 if status == "successful" else 1
+
+
+def _run_finished(flow_class: type[FlowSpec], run: RunContext, *, successful: bool) -> None:
+    """Call the flow's decorators. Their failures are told and change nothing."""
+    end = RunEnd(flow=run.flow, run=run.run, store=run.store, snapshot=run.snapshot, successful=successful)
+    for decorator in decorators_of(flow_class):
+        try:
+            decorator.run_finished(flow_class, end)
+        except Exception as error:  # noqa: BLE001 - anybody can write one
+            click.echo(f"@{decorator.name}: {error}", err=True)
 
 
 def _cluster(invocation: Invocation, options: Options) -> str:

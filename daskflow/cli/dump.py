@@ -17,7 +17,7 @@ TOO_LARGE = "< artifact too large >"
 
 
 @click.command()
-@click.argument("pathspec", metavar="RUN/STEP[/TASK]")
+@click.argument("pathspec", metavar="RUN[/STEP[/TASK]]")
 @click.option("--private", is_flag=True, help="Also what starts with an underscore.")
 @click.option(
     "--max-value-size",
@@ -41,7 +41,7 @@ def dump(  # noqa: PLR0913,PLR0917 - one argument an option, passed by click by 
     path: str | None,
     as_json: bool,
 ) -> None:
-    """Show the artifacts of a task, or of all tasks of a step."""
+    """Show the artifacts of a task, or of all tasks of a step or run."""
     wanted = set(include.split(",")) if include else None
     chosen = {
         task: [artifact for artifact in _artifacts(task, private) if wanted is None or artifact.id in wanted]

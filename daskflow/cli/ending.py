@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from daskflow.engine.console import Console
     from daskflow.engine.frontier import Frontier
     from daskflow.engine.run import Outcome
+    from daskflow.store.records import TaskRecord
     from daskflow.store.runs import RunStore
     from daskflow.task.spec import TaskResult
 
@@ -22,20 +23,26 @@ MOST_LINES = 20
 """Lines of a failed task's stderr that are shown."""
 MOST_FAILURES = 5
 """Failed tasks that are told of one by one."""
+MOST_TABLES = 10
+"""Tables whose place is told at the end."""
 
 
 def tell_end(console: Console, store: RunStore, frontier: Frontier, outcome: Outcome, seconds: float) -> str:
     """Say how a run went; why it failed, in one line, for its record."""
+    console.lines_only()
     name = f"{store.flow}/{store.run}"
     if outcome.status == "successful":
-        console.say(f"Done! {name}: {outcome.done} tasks in {seconds:.1f} s.")
-        for table, path in _tables(store):
+        console.say(f"Done! {name}: {counted(outcome.done, 'task')} in {seconds:.1f} s.")
+        tables = _tables(store)
+        for table, path in tables[:MOST_TABLES]:
             console.say(f"  {table}: pandas.read_parquet({path!r})")
+        if len(tables) > MOST_TABLES:
+            console.say(f"  and {counted(len(tables) - MOST_TABLES, 'more table')}")
         return ""
     for result in outcome.failures[:MOST_FAILURES]:
         _tell_failure(console, store, result)
     if len(outcome.failures) > MOST_FAILURES:
-        console.say(f"{len(outcome.failures) - MOST_FAILURES} more tasks failed.")
+        console.say(f"{counted(len(outcome.failures) - MOST_FAILURES, 'more task')} failed.")
     if outcome.reason:
         console.say(outcome.reason)
     progress = frontier.progress().items()
@@ -45,11 +52,12 @@ def tell_end(console: Console, store: RunStore, frontier: Frontier, outcome: Out
     if outcome.reason or not outcome.failures:
         return outcome.reason
     first = outcome.failures[0]
-    return f"Task {first.name} failed: {': '.join(first.error or ())}"
+    return f"Task {first.name} failed: {_error(first)}"
 
 
 def tell_what_to_do(console: Console, store: RunStore) -> None:
     """The commands that go on from where a run is."""
+    console.lines_only()
     console.say("What is finished is kept. To go on:")
     console.say(f"  {_command('continue', store.run)}    the same run, with the code it started with")
     console.say(
@@ -58,22 +66,38 @@ def tell_what_to_do(console: Console, store: RunStore) -> None:
 
 
 def _tell_failure(console: Console, store: RunStore, result: TaskResult) -> None:
-    kind, words = result.error or ("", "")
     console.say(
-        f"Step failure: Step {result.name.step} (task-id {result.name.task_id}) failed: {kind}: {words}"
+        f"Step failure: Step {result.name.step} (task-id {result.name.task_id}) failed: {_error(result)}"
     )
-    lines = _stderr(store, result)
+    record = _record(store, result)
+    if record is not None and not record.logs:  # its output went to the terminal and nowhere else
+        return
+    lines = _stderr(store, record)
     for line in lines[-MOST_LINES:]:
         console.say(f"    {line}")
     left_out = f" ({len(lines) - MOST_LINES} more lines of stderr)" if len(lines) > MOST_LINES else ""
     console.say(f"  Its log: {_command('logs', f'{store.run}/{result.name}')}{left_out}")
 
 
-def _stderr(store: RunStore, result: TaskResult) -> list[str]:
-    for record in store.failed_attempts(result.name):
-        if record.execution == result.execution and "stderr" in record.logs:
-            with contextlib.suppress(OSError, StoreError):  # the failure was told; its log can't be had
-                return texts(store.storage, record.logs["stderr"])
+def _error(result: TaskResult) -> str:
+    """Type and text of what went wrong; many an exception has no text."""
+    return ": ".join(part for part in result.error or () if part)
+
+
+def counted(number: int, what: str) -> str:
+    """``1 task``, ``2 tasks``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _record(store: RunStore, result: TaskResult) -> TaskRecord | None:
+    attempts = store.failed_attempts(result.name)
+    return next((record for record in attempts if record.execution == result.execution), None)
+
+
+def _stderr(store: RunStore, record: TaskRecord | None) -> list[str]:
+    if record is not None and "stderr" in record.logs:
+        with contextlib.suppress(OSError, StoreError):  # the failure was told; its log can't be had
+            return texts(store.storage, record.logs["stderr"])
     return []
 
 
@@ -82,13 +106,11 @@ def _command(*words: str) -> str:
 
 
 def _tables(store: RunStore) -> list[tuple[str, str]]:
-    """Name and place of each table that the last step set."""
-    last = TaskName(store.record()["end_step"], "0")
-    record = store.task(last)
+    """Name and place of each table that the last step has, be it set there or before."""
+    record = store.task(TaskName(store.record()["end_step"], "0"))
     assert record is not None
-    own = f"/{last}/"
     return [
         (name, store.storage.locate(ref.path))
         for name, ref in record.artifacts.items()
-        if ref.encoding == "parquet" and ref.path is not None and own in ref.path
+        if ref.encoding == "parquet" and ref.path is not None
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shlex
 import sys
@@ -76,9 +77,10 @@ class Invocation:
         """Say what runs for whom, on stderr."""
         if not self.quiet:
             user = self.settings.user or "unknown user"
-            click.echo(
-                f"daskflow {__version__} executing {self.flow_class.__name__} for user:{user}", err=True
-            )
+            with contextlib.suppress(OSError):  # whoever would read it has gone
+                click.echo(
+                    f"daskflow {__version__} executing {self.flow_class.__name__} for user:{user}", err=True
+                )
 
 
 class FlowCommands(click.Group):
@@ -162,6 +164,10 @@ def invoke(flow_class: type[FlowSpec], arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         click.echo("Interrupted.", err=True)
         return 130
+    except OSError as error:  # such as a full disk under our output
+        with contextlib.suppress(OSError):
+            click.echo(f"Error: {error}", err=True)
+        return 1
     except Exception as error:  # noqa: BLE001 - a defect of ours: all that helps to find it
         import traceback
 

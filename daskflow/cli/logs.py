@@ -25,13 +25,16 @@ class _DefaultsToShow(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=_DefaultsToShow)
+@click.group(cls=_DefaultsToShow, subcommand_metavar="[show] RUN[/STEP[/TASK]] [OPTIONS]")
 def logs() -> None:
-    """Show what tasks wrote."""
+    """Show what a task wrote, or all tasks of a step or run; also while they run.
+
+    The options are in: logs show --help
+    """
 
 
 @logs.command()
-@click.argument("pathspec", metavar="RUN/STEP[/TASK]")
+@click.argument("pathspec", metavar="RUN[/STEP[/TASK]]")
 @click.option("--stdout", "streams", flag_value="stdout", help="Only stdout.")
 @click.option("--stderr", "streams", flag_value="stderr", help="Only stderr.")
 @click.option("--both", "streams", flag_value="both", default="both", help="Both (the default).")
@@ -47,7 +50,7 @@ def show(
     attempt: int | None,
     as_json: bool,
 ) -> None:
-    """Show the log of a task, or of all tasks of a step; also while they run."""
+    """Show the log of a task, or of all tasks of a step or run; also while they run."""
     wanted = ("stdout", "stderr") if streams == "both" else (streams,)
     tasks = tasks_at(invocation, pathspec)
     for task in tasks:

@@ -13,6 +13,7 @@ from daskflow import __version__, _current
 from daskflow.cli.drive import Begun, Options, check_cluster, drive, driving_options
 from daskflow.cli.options import collect, parameter_options
 from daskflow.errors import DataException
+from daskflow.flow.flow_decorator import decorators_of
 from daskflow.flow.parameters import ParameterContext, constants_of, parameters_of
 from daskflow.store.artifacts import ArtifactWriter
 from daskflow.store.layout import PARAMETERS, new_execution
@@ -136,6 +137,7 @@ def save_parameters(
             {"name": p.variable, "type": type(values[p.variable]).__name__} for p in parameters_of(flow_class)
         ],
         constants=[{"name": name, "type": type(value).__name__} for name, value in constants.items()],
+        decorators=[{"name": each.name, "options": each.described()} for each in decorators_of(flow_class)],
     )
     now = timestamp()
     artifacts = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import ClusterError
@@ -30,5 +31,11 @@ def running_cluster(address: str) -> Iterator[Any]:
             else error
         )
         raise ClusterError(f"Can't reach the cluster at {address}: {reason}.") from error
-    with client:
-        yield client
+    log = logging.getLogger("distributed")
+    before = log.level
+    log.setLevel(logging.CRITICAL + 1)  # what happens to the cluster is told in our words
+    try:
+        with client:
+            yield client
+    finally:
+        log.setLevel(before)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import ExceptionWrapper, FailureHandledByCatch
-from daskflow.flow.decorator import StepDecorator
+from daskflow.flow.decorator import StepDecorator, truth_of
 from daskflow.task.attempt import report
 
 if TYPE_CHECKING:
@@ -43,11 +43,12 @@ class catch(StepDecorator):
     def step_init(self, graph: Graph, node: Node) -> None:
         """Only where the next step does not depend on what the step did."""
         if node.type in ("foreach", "switch"):
-            what = "its items" if node.type == "foreach" else "its choice"
+            what = "its items are" if node.type == "foreach" else "its choice is"
             raise self.refuse(
                 node,
-                f"is not possible: if the step fails there is nothing to go on with, {what} are not known",
+                f"is not possible: if the step fails there is nothing to go on with, {what} not known",
             )
+        truth_of(self, node, "print_exception")
         var = self.options["var"]
         if var is not None and not (isinstance(var, str) and var.isidentifier() and not var.startswith("__")):
             raise self.refuse(node, f"has var={var!r}, which can't be the name of an artifact")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from daskflow.errors import MAX_ATTEMPTS
-from daskflow.flow.decorator import StepDecorator, number_of
+from daskflow.flow.decorator import StepDecorator, number_of, truth_of
 
 if TYPE_CHECKING:
     from daskflow.flow.graph import Graph
@@ -43,6 +43,7 @@ class retry(StepDecorator):
             )
         number_of(self, node, "minutes_between_retries", at_least=0)
         number_of(self, node, "backoff", at_least=1)
+        truth_of(self, node, "jitter")
 
     def step_policy(self, policy: Policy) -> Policy:
         """More attempts, and when."""
@@ -51,5 +52,5 @@ class retry(StepDecorator):
             retries=int(self.options["times"]),
             retry_minutes=float(self.options["minutes_between_retries"]),
             backoff=float(self.options["backoff"]),
-            jitter=bool(self.options["jitter"]),
+            jitter=self.options["jitter"],
         )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from daskflow.engine.frontier import Planned
+    from daskflow.pathspec import TaskName
     from daskflow.task.spec import TaskResult, TaskSpec
 
 BACKLOG = 20_000
@@ -34,8 +35,8 @@ class StepState:
 
     Attributes
     ----------
-    waiting, running, done, failed
-        Numbers of tasks.
+    waiting, running, done, failed, stopped, not_run
+        Numbers of tasks. One that was stopped was ended with the run; what waits when the run ends is not run.
     began, ended
         Monotonic seconds of its first start and its last end; None before.
     """
@@ -44,6 +45,8 @@ class StepState:
     running: int = 0
     done: int = 0
     failed: int = 0
+    stopped: int = 0
+    not_run: int = 0
     began: float | None = None
     ended: float | None = None
 
@@ -68,7 +71,7 @@ class Display(Protocol):
         ...
 
     def close(self, steps: dict[str, StepState]) -> None:
-        """The run is over."""
+        """The states are final; what lines follow stand below them."""
         ...
 
 
@@ -99,6 +102,12 @@ class _Line:
     text: str
 
 
+_STATES_ARE_FINAL = _Line("", "", "")
+STOPPED = ("process", "It was ended because the run had failed or was stopped.")
+"""The error of a task that was ended with its run and did not fail by itself."""
+_END = {"committed": "done", "failed": "failed"}
+
+
 @dataclass
 class _Steps:
     """The states of all steps; changed by worker threads, read by the printing one."""
@@ -117,6 +126,13 @@ class _Steps:
             else:
                 state.ended = now
 
+    def end(self) -> None:
+        """Nothing that waits will run."""
+        with self.lock:
+            for state in self.states.values():
+                state.not_run += state.waiting
+                state.waiting = 0
+
 
 class Console:
     """A run's display: a sink for workers, and told by the driver what is planned and what is over."""
@@ -127,7 +143,8 @@ class Console:
         self._steps = _Steps()
         self._queue: queue.Queue[_Line | threading.Event | None] = queue.Queue(BACKLOG)
         self._left_out = 0
-        self._running: set[str] = set()
+        self._waiting: set[TaskName] = set()
+        self._running: set[TaskName] = set()
         self._gone = False
         self._thread = threading.Thread(target=self._print_all, name="daskflow-console", daemon=True)
         self._thread.start()
@@ -143,10 +160,9 @@ class Console:
 
     def started(self, spec: TaskSpec, pid: int) -> None:
         """A task's process runs."""
-        if (
-            str(spec.name) not in self._running
-        ):  # it is not started once more, after its fork server or worker died
-            self._running.add(str(spec.name))
+        if spec.name not in self._running:  # it may be started once more, after its fork server or worker died
+            self._waiting.discard(spec.name)
+            self._running.add(spec.name)
             self._steps.change(spec.name.step, waiting=-1, running=1)
         self._put(_Line(self._label(spec, pid), "system", "Task is starting."))
 
@@ -157,18 +173,29 @@ class Console:
             self._put(_Line(label, stream, line))
 
     def planned(self, region: Iterable[Planned]) -> None:
-        """These tasks wait for their turn."""
-        for step, count in Counter(task.spec.name.step for task in region).items():
+        """These tasks wait for their turn; some may have waited before."""
+        names = [task.spec.name for task in region if task.spec.name not in self._waiting]
+        self._waiting.update(names)
+        for step, count in Counter(name.step for name in names).items():
             self._steps.change(step, waiting=count)
 
     def finished(self, result: TaskResult, again: bool = False) -> None:
-        """A task is over, or waits for another attempt."""
-        name = str(result.name)
+        """A task is over, or waits for another attempt; one that was not run goes on waiting."""
+        name = result.name
         was = "running" if name in self._running else "waiting"
+        now = "waiting" if again or result.status == "not_run" else _END[result.status]
+        if now == "failed" and result.error == STOPPED:
+            now = "stopped"
         self._running.discard(name)
-        now = "waiting" if again else {"committed": "done", "failed": "failed"}.get(result.status)
+        self._waiting.discard(name)
+        if now == "waiting":
+            self._waiting.add(name)
         if now != was:
-            self._steps.change(result.name.step, **{was: -1}, **({now: 1} if now else {}))
+            self._steps.change(name.step, **{was: -1, now: 1})
+
+    def lines_only(self) -> None:
+        """Leave the steps' states as they are: what is said from here on stands below them."""
+        self._put(_STATES_ARE_FINAL)
 
     def settle(self) -> None:
         """Wait until all lines so far are shown: something else is about to write to the same place."""
@@ -212,6 +239,9 @@ class Console:
                     self._display.refresh(self._steps.states)
                     line.set()
                     continue
+                if line is _STATES_ARE_FINAL:
+                    self._end_states()
+                    continue
                 self._display.line(line.label, line.stream, line.text)
             if self._left_out and self._queue.empty():
                 count, self._left_out = self._left_out, 0
@@ -219,6 +249,10 @@ class Console:
                     self._run, "notice", f"{count} lines were not shown here; they are in the logs."
                 )
             self._display.refresh(self._steps.states)
+        self._end_states()
+
+    def _end_states(self) -> None:
+        self._steps.end()
         self._display.close(self._steps.states)
 
     def _batch(self) -> list[_Line | threading.Event | None]:

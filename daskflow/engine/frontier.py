@@ -99,7 +99,7 @@ class Frontier:
         spec = self.spec(result.name)
         policy = spec.node.policy
         failed = spec.attempt - spec.first + 1
-        if result.final or result.name in self._done or failed > policy.retries + policy.fallbacks:
+        if result.final or result.name in self._done or failed >= policy.attempts:
             return None
         return self._attempt(replace(spec, attempt=spec.attempt + 1, fallback=failed > policy.retries))
 

@@ -34,6 +34,8 @@ class InlineExecutor:
         self._waiting: deque[Planned] = deque()
         self._committed: set[TaskName] = set()
         self._stopped = False
+        console.lines_only()  # a debugger's prompt must stand where it is
+        console.settle()
 
     def hearing(self) -> AbstractContextManager[None]:
         """Steps write to the terminal themselves."""

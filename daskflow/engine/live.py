@@ -16,7 +16,7 @@ _STYLES = {"stderr": "yellow", "notice": "magenta"}
 
 
 class Live:
-    """Lines scroll, the steps' states stay below them."""
+    """Lines scroll, the steps' states stay below them until they are final."""
 
     def __init__(self, out: TextIO) -> None:
         self._console = RichConsole(file=out, highlight=False, soft_wrap=True)
@@ -24,10 +24,11 @@ class Live:
             console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
         )
         self._live.start()
+        self._over = False
 
     def line(self, label: str, stream: str, text: str) -> None:
-        """Print one line above the live ones."""
-        if stream == "system":  # the live lines say it
+        """Print one line: above the live ones, or below the last of them."""
+        if stream == "system" and not self._over:  # the live lines say it
             return
         shown = Text(f"[{label}] " if label else "", style="cyan")
         shown.append(text, style=_STYLES.get(stream, "default"))
@@ -35,12 +36,15 @@ class Live:
 
     def refresh(self, steps: dict[str, StepState]) -> None:
         """Redraw the live lines."""
-        self._live.update(_table(steps), refresh=True)
+        if not self._over:
+            self._live.update(_table(steps), refresh=True)
 
     def close(self, steps: dict[str, StepState]) -> None:
         """Leave the last state standing."""
-        self.refresh(steps)
-        self._live.stop()
+        if not self._over:
+            self.refresh(steps)
+            self._live.stop()
+            self._over = True
 
 
 def _table(steps: dict[str, StepState]) -> Table:
@@ -52,6 +56,8 @@ def _table(steps: dict[str, StepState]) -> Table:
             ("running", state.running, "bold blue"),
             ("waiting", state.waiting, "dim"),
             ("failed", state.failed, "bold red"),
+            ("stopped", state.stopped, "yellow"),
+            ("not run", state.not_run, "dim"),
         ):
             if number:
                 counts.append(f"{number} {label}  ", style=style)
@@ -68,4 +74,8 @@ def _mark(state: StepState) -> Text:
         return Text("▶", style="bold blue")
     if state.waiting:
         return Text("·", style="dim")
+    if state.stopped:
+        return Text("■", style="yellow")
+    if state.not_run:
+        return Text("-", style="dim")
     return Text("✓", style="green")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
 import queue
+import threading
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from daskflow.task.execute import keep_failure
 from daskflow.task.spec import TaskResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from daskflow.engine.console import Console
     from daskflow.pathspec import TaskName
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MOST_WORKERS = 3
 """A task that took so many workers down fails; the last of them it had to itself."""
+PATIENCE_SECONDS = 3.0
+"""How long after the grace of a stopped run a worker may take to say how its tasks ended."""
 
 
 class DaskExecutor:
@@ -89,16 +91,43 @@ class DaskExecutor:
     def stop(self, grace: float) -> None:
         """On every worker."""
         self._suspects.clear()
-        if not self._client.run(worker.stop_run, self._run, grace):  # there is no worker, and so no result to wait for
+        if self._here:
+            worker.stop_run(self._run, grace)
+            return
+        self._on_all_workers(worker.stop_run, grace)
+        timer = threading.Timer(grace + PATIENCE_SECONDS, self._give_up)
+        timer.daemon = True
+        timer.start()
+
+    def _give_up(self) -> None:
+        """Wait no longer for tasks that no worker has, or whose worker does not answer."""
+        with contextlib.suppress(Exception):  # the client may be closed, or the scheduler gone: nothing is waited for
             self._client.cancel(list(self._futures.values()), force=True)
+
+    def _on_all_workers(self, function: Callable[..., None], *arguments: object) -> threading.Thread:
+        """Without waiting: a worker may stand still, and the scheduler may be gone."""
+
+        def run() -> None:
+            with contextlib.suppress(Exception):  # what does not arrive is made up for by `_give_up`
+                self._client.run(function, self._run, *arguments)
+
+        thread = threading.Thread(target=run, name="daskflow-workers", daemon=True)
+        thread.start()
+        return thread
 
     def pause(self) -> None:
         """On every worker."""
-        self._client.run(worker.pause_run, self._run, True)
+        if self._here:
+            worker.pause_run(self._run, True)
+        else:
+            self._on_all_workers(worker.pause_run, True)
 
     def go_on(self) -> None:
         """On every worker."""
-        self._client.run(worker.pause_run, self._run, False)
+        if self._here:
+            worker.pause_run(self._run, False)
+        else:
+            self._on_all_workers(worker.pause_run, False)
 
     @contextlib.contextmanager
     def hearing(self) -> Iterator[None]:
@@ -106,7 +135,7 @@ class DaskExecutor:
         token = self._run.token
         worker.SINKS[token] = self._console
         if not self._here:
-            if not self._client.run(os.getpid):
+            if not self._client.scheduler_info(n_workers=1)["workers"]:
                 self._console.notice("The cluster has no worker yet: tasks wait until one comes.")
             self._client.subscribe_topic(worker.topic(token), self._heard)
             self._client.subscribe_topic("all", self._heard_of_workers)
@@ -114,8 +143,8 @@ class DaskExecutor:
             yield
         finally:
             if not self._here and not self._lost:
+                self._on_all_workers(worker.close_run).join(PATIENCE_SECONDS)
                 with contextlib.suppress(OSError):  # the scheduler may be gone by now
-                    self._client.run(worker.close_run, self._run)
                     self._client.unsubscribe_topic(worker.topic(token))
                     self._client.unsubscribe_topic("all")
             del worker.SINKS[token]

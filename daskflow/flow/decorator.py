@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from daskflow.errors import (
     BadStepDecoratorException,
@@ -13,6 +13,7 @@ from daskflow.errors import (
     InvalidDecoratorAttribute,
     UnknownStepDecoratorException,
 )
+from daskflow.flow.decoration import Decorator
 from daskflow.flow.node import step_functions
 
 if TYPE_CHECKING:
@@ -56,12 +57,11 @@ class Attempt:
     fallback: bool = False
 
 
-class StepDecorator:
+class StepDecorator(Decorator):
     """Base of everything that can be written above ``@step``.
 
     A subclass names itself and its options and overrides the hooks it needs; each does nothing by default.
-    ``@retry``, ``@retry()`` and ``@retry(times=2)`` are the same kind of thing. Before a step the hooks of the
-    outermost decorator are called first, after it those of the innermost.
+    Before a step the hooks of the outermost decorator are called first, after it those of the innermost.
 
     Raises
     ------
@@ -73,42 +73,20 @@ class StepDecorator:
         if it is there twice and ``allow_multiple`` is False.
     """
 
-    name: ClassVar[str] = "?"
-    defaults: ClassVar[dict[str, Any]] = {}
-    allow_multiple: ClassVar[bool] = False
     when_debugging: ClassVar[bool] = True
     """Whether its hooks are called when a person runs the task again in a debugger."""
 
-    def __init__(self, function: Callable[..., Any] | None = None, **options: Any) -> None:
-        unknown = sorted(set(options) - set(self.defaults))
-        if unknown:
-            has = ", ".join(sorted(self.defaults)) or "none"
-            raise InvalidDecoratorAttribute(
-                f"@{self.name} has no option {', '.join(unknown)}; its options are: {has}."
-            )
-        self.options: dict[str, Any] = {**self.defaults, **options}
-
-    def __new__(cls, function: Callable[..., Any] | None = None, **options: Any) -> Self:
-        """A bare ``@name`` is called with the function at once and must give the function back."""
-        made = super().__new__(cls)
-        if function is None:
-            return made
-        if not callable(function):
-            raise InvalidDecoratorAttribute(f"@{cls.name} takes its options by name, not {function!r}.")
-        made.__init__(**options)  # type: ignore[misc] # the same class, written without parentheses
-        return made(function)  # type: ignore[no-any-return] # the function stands in for the decorator
-
-    def __call__(self, function: Any) -> Any:
+    def __call__(self, target: Any) -> Any:
         """Attach to a step."""
-        if not getattr(function, "is_step", False):
-            what = getattr(function, "__name__", repr(function))
+        if not getattr(target, "is_step", False):
+            what = getattr(target, "__name__", repr(target))
             raise BadStepDecoratorException(
                 f"@{self.name} on '{what}' must stand above @step, on a step of a flow: @step is the innermost decorator."
             )
-        if not self.allow_multiple and any(d.name == self.name for d in function.decorators):
-            raise DuplicateStepDecoratorException(f"Step '{function.__name__}' has @{self.name} twice.")
-        function.decorators.append(self)
-        return function
+        if not self.allow_multiple and any(d.name == self.name for d in target.decorators):
+            raise DuplicateStepDecoratorException(f"Step '{target.__name__}' has @{self.name} twice.")
+        target.decorators.append(self)
+        return target
 
     def step_init(self, graph: Graph, node: Node) -> None:
         """Before a run, in the driver: check whether this decorator, with these options, is possible on this step.
@@ -162,6 +140,17 @@ def number_of(
         kind = "a whole number" if whole else "a number"
         raise decorator.refuse(node, f"has {option}={value!r}, which must be {kind} of at least {at_least:g}")
     return number
+
+
+def truth_of(decorator: StepDecorator, node: Node, option: str) -> bool:
+    """The value of an option that must be True or False.
+
+    Raises :class:`BadStepDecoratorException` if it is neither.
+    """
+    value = decorator.options[option]
+    if not isinstance(value, bool):
+        raise decorator.refuse(node, f"has {option}={value!r}, which must be True or False")
+    return value
 
 
 def initialized(graph: Graph, flow_class: type[FlowSpec]) -> Graph:

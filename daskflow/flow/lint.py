@@ -95,6 +95,13 @@ def basic_steps(graph: Graph) -> None:
 def end_is_end(graph: Graph) -> None:
     """The terminal step has no ``self.next`` and is no join."""
     end = graph[graph.end]
+    unknown = [target for target in end.targets if target not in graph]
+    if unknown:  # it is taken for the last step because it is the only one
+        _blame_next(
+            end,
+            f"Step '{end.name}' leads to {_names(unknown)}, but is the only step of the flow. Add the steps that follow, "
+            "up to one called 'end', each with its @step.",
+        )
     if end.has_next or end.next_line:
         _blame_next(end, f"Step '{end.name}' is the last step of the flow: it can't have a self.next().")
     if end.num_args > 1:
@@ -319,10 +326,13 @@ def end_closes_splits(graph: Graph) -> None:
     end = graph[graph.end]
     for parent, branches in graph.arriving(end.name).items():
         if branches:
+            split = graph[branches[-1][0]]
+            advice = f"Add a join step after the branches of '{split.name}': 'def join(self, inputs)'."
+            if split.type == "foreach" and parent not in split.targets:
+                advice = f"If '{parent}' is to join them, write 'def {parent}(self, inputs)'. Else a" + advice[1:]
             _blame(
                 end,
-                f"Step '{end.name}' is reached from '{parent}' while {_open(branches)} is still open. Add a join step "
-                f"after the branches of '{branches[-1][0]}': 'def join(self, inputs)'.",
+                f"Step '{end.name}' is reached from '{parent}' while {_open(branches)} is still open. {advice}",
             )
 
 

@@ -213,7 +213,7 @@ def read_node(name: str, step: Any, sources: Sources) -> Node:
         marked_start=bool(options.get("start")),
         marked_end=bool(options.get("end")),
         decorators=tuple(
-            {"name": decorator.name, "options": dict(decorator.options)}
+            {"name": decorator.name, "options": decorator.described()}
             for decorator in getattr(step, "decorators", ())
         ),
         node_info=dict(options.get("node_info") or {}),

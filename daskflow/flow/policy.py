@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from daskflow.errors import MAX_ATTEMPTS
+
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
@@ -37,6 +39,11 @@ class Policy:
     cpu: float | None = None
     memory: float | None = None
     gpu: int | None = None
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts a task has, with those that do not run the step."""
+        return min(1 + self.retries + self.fallbacks, MAX_ATTEMPTS)
 
     def delay(self, failed: int) -> float:
         """Seconds to wait before the next attempt, when ``failed`` of them have failed."""

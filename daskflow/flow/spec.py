@@ -7,7 +7,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 from daskflow.errors import BadStepDecoratorException, MergeArtifactsException
-from daskflow.flow import transition
+from daskflow.flow import transition, uncaught
+from daskflow.flow.flow_decorator import check_duplicates
 from daskflow.flow.parameters import constants_of
 
 if TYPE_CHECKING:
@@ -55,6 +56,11 @@ class FlowSpec:
 
     __daskflow_task__: TaskView | None
     __daskflow_next__: transition.Request | None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Two bases may not bring one flow decorator each, if it can be there only once."""
+        super().__init_subclass__(**options)
+        check_duplicates(cls)
 
     def __new__(cls, *_arguments: Any, **_options: Any) -> Self:
         """Not left to ``__init__``: a subclass may set attributes before it calls that."""
@@ -267,3 +273,6 @@ def step(
         return function
 
     return mark if function is None else mark(function)
+
+
+uncaught.install()

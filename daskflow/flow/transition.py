@@ -154,8 +154,8 @@ def check_static(node: Node, request: Request) -> None:
 def missing(node: Node) -> InvalidNextException:
     """The error for a step that ended without ``self.next``."""
     return invalid_next(
-        f"Step '{node.name}' ended without calling self.next(): it returned before line {node.next_line}, where its "
-        "self.next() is. Every way through the step has to get there.",
+        f"Step '{node.name}' ended without calling self.next(): it returned, or called sys.exit(), before line "
+        f"{node.next_line}, where its self.next() is. Every way through the step has to get there.",
         node.next_line,
         node.source_file or None,
     )

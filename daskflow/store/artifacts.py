@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from daskflow.store.items import save_items
 from daskflow.store.records import ArtifactRef
+from daskflow.store.retries import retried
 from daskflow.store.serializers import encode
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from daskflow.pathspec import TaskName
     from daskflow.store.runs import RunStore
+    from daskflow.store.serializers import Encoded
 
 
 class ArtifactWriter:
@@ -36,23 +38,31 @@ class ArtifactWriter:
 
         Raises :class:`UnpicklableArtifactException` if nothing can hold it, :class:`StoreError` if the store refuses.
         """
-        with self._file(name) as file:
-            encoded = encode(value, file.open)
+
+        def once() -> tuple[Encoded, str | None]:
+            with self._file(name) as file:
+                return encode(value, file.open), file.path
+
+        encoded, path = retried(once)
         return ArtifactRef(
             hash=encoded.hash,
             encoding=encoded.encoding,
             size=encoded.size,
             type=encoded.type,
             inline=encoded.inline,
-            path=file.path,
+            path=path,
             info=encoded.info,
         )
 
     def save_items(self, items: list[Any]) -> dict[str, Any]:
         """Store the items of a foreach; what goes into the split's record."""
-        with self._file("_foreach") as file:
-            stored = save_items(items, file.open)
-        return stored | ({"path": file.path} if file.path else {})
+
+        def once() -> dict[str, Any]:
+            with self._file("_foreach") as file:
+                stored = save_items(items, file.open)
+            return stored | ({"path": file.path} if file.path else {})
+
+        return retried(once)
 
     @contextlib.contextmanager
     def _file(self, name: str) -> Iterator[_LateFile]:

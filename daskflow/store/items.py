@@ -18,6 +18,7 @@ from array import array
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from daskflow.errors import DataException, DataMissing, StoreError, UnpicklableArtifactException
+from daskflow.store.retries import retried
 from daskflow.store.serializers import decode, encode
 from daskflow.store.serializers.json_value import MAX_INT_BITS, canonical, is_exact
 
@@ -77,9 +78,13 @@ def load_item(stored: dict[str, Any], index: int, storage: Storage) -> Any:
     if "items" in stored:
         return decode("json", {}, stored["items"][index], _no_file)
     place = storage.locate(stored["path"])
-    try:
+
+    def once() -> Any:
         with storage.open(stored["path"]) as file:
             return _decoded(_read(file, index, size))
+
+    try:
+        return retried(once)
     except FileNotFoundError:
         raise DataMissing(f"The items of the foreach, {place}, are missing.") from None
     except (DataException, StoreError, MemoryError):

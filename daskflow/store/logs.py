@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from daskflow.errors import StoreError
 from daskflow.store.records import Log
+from daskflow.store.retries import retried
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -48,8 +49,8 @@ class LogWriter:
         self._tail: deque[bytes] = deque()
         self._tail_bytes = 0
         self._dropped = False
-        self._in_file = False
-        self._trouble: StoreError | None = None
+        self._stored = 0
+        self._refused = False
         self._flushed = time.monotonic()
 
     def add(self, when: str, lines: Iterable[str]) -> None:
@@ -65,32 +66,30 @@ class LogWriter:
             for part in raw.split(b"\n"):
                 for piece in _pieces(part, longest):
                     self._keep(b"%b%b\n" % (stamp, piece))
-        if self._pending_bytes > INLINE_BYTES:
-            self._flush()
+        if self._pending_bytes > INLINE_BYTES and not self._refused:
+            self._try_to_flush()
         else:
             self.tick()
 
     def tick(self) -> None:
         """Make what there is readable if the task has been running for a while."""
         if self._pending and time.monotonic() - self._flushed > FLUSH_SECONDS:
-            self._flush()
+            self._try_to_flush()
 
     def close(self) -> Log:
         """Everything that was added, in the record or in the file.
 
-        Raises :class:`StoreError` if part of it could not be written, then or earlier: a task is not disturbed by
-        the trouble of its log.
+        Raises :class:`StoreError` if it can't be written. That is told only here: a task is not disturbed by the
+        trouble of its log, and what the store refused to take is kept until it does.
         """
         if self._dropped:
             self._pending.append(b"%b %b\n" % (self._tail[0].partition(b" ")[0], TRUNCATED.encode()))
         self._pending += self._tail
         self._pending_bytes += self._tail_bytes
         self._tail.clear()
-        if not self._in_file and self._pending_bytes <= INLINE_BYTES:
+        if not self._stored and self._pending_bytes <= INLINE_BYTES:
             return Log(self._size, text=b"".join(self._pending).decode())
-        self._flush()
-        if self._trouble is not None:
-            raise self._trouble
+        retried(self._flush)
         return Log(self._size, path=self._path)
 
     def _keep(self, stored: bytes) -> None:
@@ -106,14 +105,18 @@ class LogWriter:
             self._tail_bytes -= len(self._tail.popleft())
             self._dropped = True
 
-    def _flush(self) -> None:
+    def _try_to_flush(self) -> None:
         self._flushed = time.monotonic()
-        if self._pending:
-            self._in_file = True
-            try:
-                self._storage.append(self._path, b"".join(self._pending))
-            except StoreError as error:  # told at the end; what comes later may find room again
-                self._trouble = self._trouble or error
+        try:
+            self._flush()
+            self._refused = False
+        except StoreError:  # the next try takes it along; at the end it is told
+            self._refused = True
+
+    def _flush(self) -> None:
+        data = b"".join(self._pending)
+        self._storage.append(self._path, data, self._stored)
+        self._stored += len(data)
         self._pending.clear()
         self._pending_bytes = 0
 

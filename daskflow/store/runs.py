@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,7 @@ from daskflow.pathspec import TaskName
 from daskflow.store import records
 from daskflow.store.layout import NOT_STEPS, PARAMETERS, Layout
 from daskflow.store.records import ArtifactRef, TaskRecord
+from daskflow.store.retries import retried
 from daskflow.store.serializers import decode
 
 if TYPE_CHECKING:
@@ -53,12 +55,13 @@ def new_run(storage: Storage, flow: str, record: Callable[[str], dict[str, Any]]
     Raises :class:`StoreError` if the storage can't be written or does not keep create-only promises.
     """
     number = max(run_numbers(storage, flow), default=0)
+    token = secrets.token_hex(8)  # tells our record from one that another driver makes at the same moment
     while True:
         number += 1
         layout = Layout(flow, str(number))
-        content = records.encode({"format": records.FORMAT} | record(str(number)))
+        content = records.encode({"format": records.FORMAT, "token": token} | record(str(number)))
         if storage.create(layout.run_record, content):
-            if storage.create(layout.run_record, content):
+            if storage.create(layout.run_record, content + b"\n"):  # says the same, and can't be taken for it
                 raise StoreError(f"{storage.url} let a file be replaced that must be created only once.")
             return RunStore(storage, flow, str(number))
 
@@ -220,7 +223,9 @@ class RunStore:
         place = f" from {self.storage.locate(found.path)}" if found.path else ""
         trouble = f"Artifact '{name}' of {self.flow}/{self.run} ({found.type}) can't be loaded{place}"
         try:
-            return decode(found.encoding, found.info, found.inline, lambda: self._open(found))
+            return retried(
+                lambda: decode(found.encoding, found.info, found.inline, lambda: self._open(found))
+            )
         except (DataMissing, DataException) as error:
             raise type(error)(f"{trouble}: {error.message}") from error
         except (DaskflowException, MemoryError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import socket
 import threading
 import time
@@ -114,7 +115,8 @@ def open_session(
     if last is not None and how_it_ended(store, last) is None and _lives(store, last, waiting):
         raise held(store, last, "drives it")
     number = 0 if last is None else last + 1
-    content = records.encode({"format": records.FORMAT, "started": timestamp()} | known | _who())
+    ours = {"format": records.FORMAT, "token": secrets.token_hex(8), "started": timestamp()} | known | _who()
+    content = records.encode(ours)  # its token tells it from any other, if a try to create it had no answer
     if not store.storage.create(store.layout.driver(number), content):
         raise held(store, number, "drives it")
     return Session(store, number)

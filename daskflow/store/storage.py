@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from daskflow.errors import StoreError
+from daskflow.store import faults
+from daskflow.store.retries import Retrying
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,8 +55,11 @@ class Storage(Protocol):
         """Put ``data`` in the place of what is under ``path``, if anything; not durable."""
         ...
 
-    def append(self, path: str, data: bytes) -> None:
-        """Add to the end of a file that no one else writes; not durable until the system sees fit."""
+    def append(self, path: str, data: bytes, size: int = 0) -> None:
+        """Put ``data`` behind the first ``size`` bytes of a file that no one else writes, as its new end.
+
+        Not durable until the system sees fit. To do it twice is as good as once.
+        """
         ...
 
     def names(self, path: str) -> list[str]:
@@ -71,13 +76,13 @@ class Storage(Protocol):
 
 
 def storage_at(url: str) -> Storage:
-    """The storage at a directory.
+    """The storage at a directory; what may pass by itself is tried again (see :mod:`daskflow.store.retries`).
 
     Raises :class:`StoreError` for a URL of another kind.
     """
     if "://" in url and not url.startswith("file://"):
         raise StoreError(f"'{url}' is not a directory; only directories can hold a store.")
-    return LocalStorage(url.removeprefix("file://"))
+    return Retrying(faults.as_asked_for(LocalStorage(url.removeprefix("file://"))))
 
 
 class LocalStorage:
@@ -93,17 +98,17 @@ class LocalStorage:
 
     def read(self, path: str) -> bytes:
         """The whole content of a file."""
-        with self._explained("read", path, passing=FileNotFoundError):
+        with _explained("read", self.locate(path), passing=FileNotFoundError):
             return Path(self.locate(path)).read_bytes()
 
     def open(self, path: str) -> BinaryIO:
         """A seekable reader."""
-        with self._explained("open", path, passing=FileNotFoundError):
-            return open(self.locate(path), "rb")
+        with _explained("open", self.locate(path), passing=FileNotFoundError):
+            return io.BufferedReader(_File(self.locate(path), "rb"))
 
     def exists(self, path: str) -> bool:
         """Whether there is such a file."""
-        with self._explained("look for", path):
+        with _explained("look for", self.locate(path)):
             try:
                 os.stat(self.locate(path))
             except (FileNotFoundError, NotADirectoryError):
@@ -112,7 +117,7 @@ class LocalStorage:
 
     def names(self, path: str) -> list[str]:
         """Names directly below ``path``, unfinished temporary files left out."""
-        with self._explained("list", path):
+        with _explained("list", self.locate(path)):
             try:
                 return [name for name in os.listdir(self.locate(path)) if not name.startswith(TEMPORARY)]
             except (FileNotFoundError, NotADirectoryError):
@@ -126,7 +131,7 @@ class LocalStorage:
         """
         final = self.locate(path)
         folder = os.path.dirname(final)
-        with self._explained("create", path):
+        with _explained("create", self.locate(path)):
             self._make_folder(folder)
             temporary = f"{folder}/{TEMPORARY}{secrets.token_hex(8)}"
             try:
@@ -143,16 +148,16 @@ class LocalStorage:
         """A writer whose file is durable once the block is left; an error leaves no file."""
         final = self.locate(path)
         folder = os.path.dirname(final)
-        with self._explained("write", path):
+        with _explained("write", self.locate(path)):
             self._make_folder(folder)
             file = io.BufferedWriter(_File(final, "wb"))
         try:
             with file:
                 yield file
                 file.flush()
-                with self._explained("write", path):
+                with _explained("write", self.locate(path)):
                     os.fsync(file.fileno())
-            with self._explained("write", path):
+            with _explained("write", self.locate(path)):
                 sync_folder(folder)
         except BaseException:
             with contextlib.suppress(OSError):  # the disk may be the very thing that failed
@@ -163,7 +168,7 @@ class LocalStorage:
         """Put ``data`` in the place of what is under ``path``, if anything. Readers see the one or the other."""
         final = self.locate(path)
         temporary = f"{os.path.dirname(final)}/{TEMPORARY}{secrets.token_hex(8)}"
-        with self._explained("replace", path):
+        with _explained("replace", self.locate(path)):
             try:
                 Path(temporary).write_bytes(data)
                 os.replace(temporary, final)
@@ -171,22 +176,14 @@ class LocalStorage:
                 with contextlib.suppress(OSError):  # it has its name
                     os.unlink(temporary)
 
-    def append(self, path: str, data: bytes) -> None:
-        """Add to the end of a file."""
+    def append(self, path: str, data: bytes, size: int = 0) -> None:
+        """Put ``data`` behind the first ``size`` bytes of a file; what a try that failed left there is overwritten."""
         final = self.locate(path)
-        with self._explained("append to", path):
+        with _explained("append to", self.locate(path)):
             os.makedirs(os.path.dirname(final), exist_ok=True)
             with open(final, "ab") as file:
+                file.truncate(size)
                 file.write(data)
-
-    @contextlib.contextmanager
-    def _explained(self, verb: str, path: str, passing: type[OSError] | tuple[()] = ()) -> Iterator[None]:
-        try:
-            yield
-        except passing:
-            raise
-        except OSError as error:
-            raise _refused(verb, self.locate(path), error) from error
 
     def _make_folder(self, folder: str) -> None:
         try:
@@ -217,20 +214,32 @@ class LocalStorage:
 
 
 class _File(io.FileIO):
-    """A file that says its name when the system refuses to take more.
+    """A file that says its name when the system refuses to take or give more.
 
-    Whoever writes into it (a pickler, a Parquet writer) can then tell the disk's trouble from the value's.
+    Whoever uses it (a pickler, a Parquet writer) can then tell the disk's trouble from the value's.
     """
 
     def write(self, data: Any, /) -> int:
-        try:
+        with _explained("write", str(self.name)):
             return super().write(data)
-        except OSError as error:
-            raise _refused("write", str(self.name), error) from error
+
+    def readinto(self, buffer: Any, /) -> int:
+        with _explained("read", str(self.name)):
+            return super().readinto(buffer)
+
+    def readall(self) -> bytes:
+        with _explained("read", str(self.name)):
+            return super().readall()
 
 
-def _refused(verb: str, place: str, error: OSError) -> StoreError:
-    return StoreError(f"Can't {verb} {place}: {error.strerror or error}.")
+@contextlib.contextmanager
+def _explained(verb: str, place: str, passing: type[OSError] | tuple[()] = ()) -> Iterator[None]:
+    try:
+        yield
+    except passing:
+        raise
+    except OSError as error:
+        raise StoreError(f"Can't {verb} {place}: {error.strerror or error}.") from error
 
 
 def sync_folder(folder: str) -> None:

@@ -134,12 +134,25 @@ def build(execution: Execution, flow_class: type[FlowSpec]) -> tuple[FlowSpec, V
 
 
 def call_step(function: Callable[..., Any], arguments: list[Any]) -> None:
-    """The user's code. ``sys.exit(0)`` ends a step as ``return`` does."""
+    """The user's code. ``sys.exit(0)`` ends a step as ``return`` does.
+
+    A fork that the step made and did not end comes to an end here: the task is its parent's.
+    """
+    own = os.getpid()
     try:
         function(*arguments)
     except SystemExit as stop:
-        if stop.code not in (None, 0):
+        if os.getpid() == own and stop.code not in (None, 0):
             raise
+    except BaseException as error:
+        if os.getpid() == own:
+            raise
+        report(error)
+    if os.getpid() != own:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # the step may have closed it
+                stream.flush()
+        os._exit(0)
 
 
 def what_follows(flow: FlowSpec, execution: Execution) -> dict[str, Any]:

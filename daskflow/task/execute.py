@@ -22,6 +22,7 @@ from daskflow.store.storage import storage_at
 from daskflow.task import devices, hazards, memory
 from daskflow.task.launcher import TIMEOUT_GRACE_SECONDS, Launcher, LauncherDied, signal_name
 from daskflow.task.spec import RunContext, TaskResult, TaskSpec, record_of
+from daskflow.task.trace import trace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +37,8 @@ _Environment = tuple[tuple[str, str], ...]
 LAUNCHER_DEATHS = 3
 """How often a task may lose the process that started it before it fails."""
 LARGE_RESIDENT = 500 << 20
+IDLE_SECONDS = 60.0
+"""How long a launcher may have nothing to do; the next task gets a new one."""
 
 
 class Sink(Protocol):
@@ -69,6 +72,7 @@ class Launchers:
         self._stopped: set[str] = set()
         self._timers: dict[str, list[threading.Timer]] = {}
         self._described: set[int] = set()
+        self._keeper: threading.Thread | None = None
 
     def start(self, run: RunContext, environment: _Environment = ()) -> Launcher:
         """The launcher of a run whose tasks have these variables too, started if it is not there.
@@ -79,10 +83,31 @@ class Launchers:
             if self.stopped(run):
                 raise RunStopped(f"Run {run.flow}/{run.run} was stopped; none of its tasks starts any more.")
             launchers = self._by_run[run.token]
+            if self._keeper is None:
+                self._keeper = threading.Thread(target=self._end_idle_ones, name="daskflow-idle", daemon=True)
+                self._keeper.start()
             if environment not in launchers:
                 launchers[environment] = Launcher(run, os.environ | dict(environment))
                 launchers[environment].start()
             return launchers[environment]
+
+    def _end_idle_ones(self) -> None:
+        """A launcher that has had nothing to do for a while ends: its driver may have been killed, and tells nobody."""
+        while True:
+            time.sleep(IDLE_SECONDS / 4)
+            with self._lock:
+                ended = [
+                    launchers.pop(environment)
+                    for launchers in self._by_run.values()
+                    for environment, launcher in list(launchers.items())
+                    if launcher.idle_seconds() > IDLE_SECONDS
+                ]
+                if not any(self._by_run.values()):
+                    self._keeper = None
+            for launcher in ended:
+                launcher.close()
+            if self._keeper is None:
+                return
 
     def start_by_fork(self, run: RunContext, flow_class: type[FlowSpec], code: Code) -> None:
         """Let the run's tasks be forks of this process, if it can be forked; else start its launcher as ever."""
@@ -168,11 +193,12 @@ def _store_of(spec: TaskSpec) -> RunStore:
 def execute(spec: TaskSpec, sink: Sink, launchers: Launchers = LAUNCHERS) -> TaskResult:
     """Run one attempt of a task unless the task is committed already; never raises for a user's failure."""
     store = _store_of(spec)
+    looked = time.time_ns()
     try:
         committed = store.task(spec.name)
         if committed is not None:
             return replace(result_of(committed), reused=True)
-        return _run_until_it_ends(spec, store, sink, launchers)
+        return _run_until_it_ends(spec, store, sink, launchers, looked)
     except RunStopped:
         return TaskResult(spec.name, spec.attempt, "not_run")
     except DaskflowException as error:
@@ -220,12 +246,15 @@ def execute_here(spec: TaskSpec, flow_class: type[FlowSpec]) -> TaskResult:
     return result_of(record)
 
 
-def _run_until_it_ends(spec: TaskSpec, store: RunStore, sink: Sink, launchers: Launchers) -> TaskResult:
+def _run_until_it_ends(
+    spec: TaskSpec, store: RunStore, sink: Sink, launchers: Launchers, looked: int
+) -> TaskResult:
     for deaths in range(LAUNCHER_DEATHS):
         execution = replace(spec, execution=new_execution(spec.attempt))
         launcher = launchers.start(spec.run, spec.node.policy.environment)
         try:
             launchers.describe(launcher, sink)
+            trace("starts", execution, looked=looked)
             return _run_once(execution, store, launcher, sink)
         except LauncherDied as error:
             launchers.discard(spec.run, launcher)
@@ -262,7 +291,10 @@ def _run_once(spec: TaskSpec, store: RunStore, launcher: Launcher, sink: Sink) -
     record = replace(record, process={k: v for k, v in facts.items() if v is not None}, logs=_closed(output))
     seconds = time.monotonic() - begun
     if record.ok:
-        return replace(result_of(store.commit(record)), seconds=seconds)
+        counts = store.commit(record)
+        if counts.execution == spec.execution:
+            trace("committed", spec)
+        return replace(result_of(counts), seconds=seconds)
     final = ended.killed or ended.exit_code == EXIT_DISALLOW_RETRY
     with contextlib.suppress(
         StoreError

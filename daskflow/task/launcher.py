@@ -126,6 +126,7 @@ class Launcher:
         self._control: socket.socket | None = None
         self._process: _Process | None = None
         self._running: dict[int, socket.socket] = {}
+        self._idle_since = time.monotonic()
         self._stopping = False
 
     def start(self) -> None:
@@ -233,6 +234,12 @@ class Launcher:
             finally:
                 with self._lock:
                     self._running.pop(key, None)
+                    self._idle_since = time.monotonic()
+
+    def idle_seconds(self) -> float:
+        """For how long it has had no task; 0 while it has one."""
+        with self._lock:
+            return 0.0 if self._running else time.monotonic() - self._idle_since
 
     def end_tasks(self) -> None:
         """Kill every task that runs, and every one that starts from now on."""

@@ -36,13 +36,13 @@ _MOST_ERROR = 100_000
 """Characters of a traceback that a message can hold."""
 
 
-def command(entry: str, *arguments: str) -> list[str]:
-    """The command line of an interpreter like this one that calls a function of this module."""
+def command(entry: str, *arguments: str, module: str = __name__) -> list[str]:
+    """The command line of an interpreter like this one that calls a function of ``module``, by default this one."""
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined] # what multiprocessing uses too
     here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     program = (
         f"import sys; sys.path[:] = [p for p in sys.path if p]; {here!r} in sys.path or sys.path.append({here!r}); "
-        f"from daskflow.task import zygote; zygote.{entry}(*sys.argv[1:])"
+        f"from {module} import {entry}; {entry}(*sys.argv[1:])"
     )
     return [sys.executable, *flags, "-c", program, *arguments]
 

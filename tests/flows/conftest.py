@@ -15,6 +15,7 @@ import pytest
 
 from daskflow.pathspec import TaskName
 from daskflow.store.runs import RunStore
+from daskflow.store.sessions import how_it_ended, last_session
 from daskflow.store.storage import storage_at
 
 if TYPE_CHECKING:
@@ -53,8 +54,11 @@ class Result:
         return self.stores[key]
 
     def status(self, number: int = 1) -> str:
+        """What the last driver of a run said when it ended."""
         store = self.run(number)
-        ended = store.read(store.layout.driver_end(0))
+        last = last_session(store)
+        assert last is not None
+        ended = how_it_ended(store, last)
         assert ended is not None
         return ended["status"]
 

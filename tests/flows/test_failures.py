@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.watching import descendants, living, wait_until
+
 ENDINGS = """
     import ctypes
     import os
@@ -185,39 +187,6 @@ STOPPED = """
     if __name__ == "__main__":
         Stopped()
 """
-
-
-def wait_until(happens, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not happens():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
-
-
-def living(pids):
-    """Those of the processes that still run; one that has ended and was not waited for does not."""
-    found = []
-    for pid in pids:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if state not in "ZX":
-            found.append(pid)
-    return found
-
-
-def descendants(pid):
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if parent == pid:
-                found += [int(entry.name), *descendants(int(entry.name))]
-    return found
 
 
 @pytest.fixture

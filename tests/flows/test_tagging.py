@@ -188,3 +188,52 @@ def test_who_has_no_runs_has_none_to_list(tagged):
 def test_logs_and_artifacts_of_another_are_shown(place, ran):
     assert place.call("flow.py", "logs", "2/start", env={"DASKFLOW_USER": "ada"}).returncode == 0
     assert "numbers" in place.call("flow.py", "dump", "2/start/0", env={"DASKFLOW_USER": "ada"}).stdout
+
+
+STARTED = """
+    from daskflow import FlowSpec, current, get_namespace, step
+
+    class Started(FlowSpec):
+        @step
+        def start(self):
+            self.tags, self.namespace = current.tags, get_namespace()
+            self.next(self.end)
+
+        @step
+        def end(self):
+            pass
+
+    if __name__ == "__main__":
+        Started()
+"""
+
+
+def test_a_run_is_started_with_tags_and_a_namespace_and_a_resumed_run_has_its_own(workspace):
+    made = workspace()
+    made.write(STARTED)
+
+    first = made.call(
+        "flow.py", "run", "--tag", "a", "--tag", "b", "--tag", "a", "--namespace", "user:zoe", flow="Started"
+    )
+    resumed = made.call("flow.py", "resume", "start", "--tag", "c")
+    listed = made.call("flow.py", "--quiet", "tag", "list", "--group-by-run", "--hide-system-tags")
+
+    assert first.returncode == resumed.returncode == 0, first.text + resumed.text
+    assert (first.value("start", "tags"), first.value("start", "namespace")) == ({"a", "b"}, "user:zoe")
+    assert listed.stderr.splitlines() == ["Started/2 ;  ; c", "Started/1 ;  ; a,b"]
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [([""], "empty"), (["x" * 501], "500 characters"), (map(str, range(51)), "at most 50")],
+)
+def test_a_run_with_tags_that_can_not_be_is_not_started(workspace, tags, message):
+    made = workspace()
+    made.write(STARTED)
+
+    done = made.call("flow.py", "run", *(word for tag in tags for word in ("--tag", tag)))
+
+    assert done.returncode == 1
+    assert "Tagging error" in done.stderr
+    assert message in done.stderr
+    assert not (made.folder / "store" / "Started").exists()

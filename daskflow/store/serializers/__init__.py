@@ -1,6 +1,7 @@
 """How values become bytes: an ordered registry, the first serializer that takes a value wins.
 
-``json`` small plain values, in the record itself. ``parquet`` tables. ``pickle`` everything else.
+``json`` small plain values, in the record itself. ``typed-json`` small values that plain JSON would change, there too.
+``parquet`` tables. ``pickle`` everything else.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from daskflow.store.serializers.base import INLINE_LIMIT, Encoded, Refused, Seri
 from daskflow.store.serializers.json_value import JsonSerializer
 from daskflow.store.serializers.parquet import ParquetSerializer
 from daskflow.store.serializers.pickles import PickleSerializer, pickle_fingerprint
+from daskflow.store.serializers.typed_json import TypedJsonSerializer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,6 +34,7 @@ __all__ = [
 
 SERIALIZERS: tuple[Serializer, ...] = (
     JsonSerializer(),
+    TypedJsonSerializer(),
     ParquetSerializer(),
     PickleSerializer(),  # takes everything, so it is last
 )

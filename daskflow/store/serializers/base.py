@@ -30,7 +30,7 @@ class Encoded:
     Attributes
     ----------
     encoding
-        The serializer that holds it: ``json``, ``parquet``, ``pickle`` or that of a third party.
+        The serializer that holds it: ``json``, ``typed-json``, ``parquet``, ``pickle`` or that of a third party.
     hash
         Identity: 32 hexadecimal digits (XXH3-128) over the content, not over what a writer makes of it.
     size

@@ -65,10 +65,12 @@ class PickleSerializer(Serializer):
         buffers: list[pickle.PickleBuffer] = []
         pickler = FlowPickler(spool, _set_aside(buffers))
         _dump(pickler, value, spool)
-        info: dict[str, Any] = {"parts": _write_parts(spool, pickler.of_main, buffers)}
+        kind = type_name(value)
+        why = f"values of type {kind} have no other form"
+        info: dict[str, Any] = {"parts": _write_parts(spool, pickler.of_main, buffers), "why": why}
         if pickler.of_main:
             info["main"] = main_identity()
-        digest, kind = spool.hash.hexdigest(), type_name(value)
+        digest = spool.hash.hexdigest()
         data = spool.inline()
         if data is None:
             return Encoded(self.encoding, digest, spool.size, kind, file=self.encoding, info=info)
@@ -114,7 +116,7 @@ def pickle_fingerprint(value: Any) -> str:
         return False
 
     try:
-        FlowPickler(hashing, add_buffer).dump(value)
+        _FingerprintPickler(hashing, add_buffer).dump(value)
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 - "can't tell" counts as changed, and then storing it says why
@@ -147,6 +149,28 @@ class FlowPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
         if _has_gaps(thing):  # NumPy would copy it twice, and into the stream
             return thing.copy(order="C").__reduce_ex__(PROTOCOL)
         return super().reducer_override(thing)
+
+
+class _FingerprintPickler(FlowPickler):
+    """Takes what pandas has in it by content: its own pickles hold what was kept of earlier reads."""
+
+    def reducer_override(self, thing: Any) -> Any:
+        """As the base class, but for pandas."""
+        if _is_of_pandas(thing):
+            from daskflow.store.serializers.table_fingerprint import pandas_fingerprint
+
+            return str, (pandas_fingerprint(thing),)
+        return super().reducer_override(thing)
+
+
+def _is_of_pandas(thing: Any) -> bool:
+    """Whether it is a frame, a series, an index or an array of times of a class of pandas' own."""
+    kind = type(thing)
+    if not kind.__module__.startswith("pandas."):
+        return False
+    pd = sys.modules["pandas"]
+    times = (pd.arrays.DatetimeArray, pd.arrays.TimedeltaArray, pd.arrays.PeriodArray)
+    return isinstance(thing, (pd.DataFrame, pd.Series, pd.Index, *times))
 
 
 def _has_gaps(thing: Any) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
+from daskflow.store.serializers.pandas_types import values_of
 from daskflow.store.serializers.pickles import pickle_fingerprint
 from daskflow.store.serializers.table_hash import BLOCK, can_hash, feed
 
@@ -16,17 +17,29 @@ if TYPE_CHECKING:
 
 
 def pandas_fingerprint(value: Any) -> str:
-    """Changes with values, labels, index, dtypes, names and attrs; not with the layout of blocks."""
+    """Changes with values, labels, index, dtypes, names and attrs.
+
+    Not with the layout of blocks, nor with what an index or an array keeps of earlier reads: a frame, a series, an
+    index or an array of times is taken by its content.
+    """
     import pandas as pd
 
-    is_frame = isinstance(value, pd.DataFrame)
-    columns = [value.iloc[:, i] for i in range(value.shape[1])] if is_frame else [value]
-    labels = value.columns if is_frame else value.name
-    about = (labels, value.index, value.attrs, value.flags.allows_duplicate_labels)
-    digest = xxhash.xxh3_128(pickle_fingerprint(about).encode())
-    for column in columns:
-        digest.update(f"\0{column.dtype!r}\0".encode())
-        _feed_column(digest, column)
+    digest = xxhash.xxh3_128(f"{type(value).__name__}\0".encode())
+    if isinstance(value, pd.Index):
+        _feed_index(digest, value)
+    elif isinstance(value, (pd.DataFrame, pd.Series)):
+        is_frame = isinstance(value, pd.DataFrame)
+        _feed_pickle(digest, (value.attrs, value.flags.allows_duplicate_labels))
+        _feed_index(digest, value.index)
+        if is_frame:
+            _feed_index(digest, value.columns)
+        else:
+            _feed_pickle(digest, value.name)
+        for column in [value.iloc[:, i] for i in range(value.shape[1])] if is_frame else [value]:
+            _feed_values(digest, values_of(column))
+    else:
+        _feed_pickle(digest, getattr(value, "freq", None))
+        _feed_values(digest, value)
     return digest.hexdigest()
 
 
@@ -42,26 +55,52 @@ def polars_fingerprint(value: pl.DataFrame | pl.Series) -> str:
     return polars_frames.content_hash(frame)
 
 
-def _feed_column(digest: Hash, column: Any) -> None:
+def _feed_index(digest: Hash, index: Any) -> None:
+    import pandas as pd
+
+    digest.update(f"\0{type(index).__name__}\0".encode())
+    _feed_pickle(digest, list(index.names))
+    if isinstance(index, pd.RangeIndex):
+        digest.update(f"{index.start} {index.stop} {index.step}".encode())
+    elif isinstance(index, pd.MultiIndex):
+        digest.update(f"{index.sortorder}".encode())
+        for level, codes in zip(index.levels, index.codes, strict=True):
+            _feed_index(digest, level)
+            _feed_values(digest, codes)
+    else:
+        _feed_pickle(digest, getattr(index, "freq", None))
+        _feed_values(digest, values_of(index))
+
+
+def _feed_values(digest: Hash, values: Any) -> None:
+    """Hash a NumPy array or an extension array of pandas."""
     import numpy as np
     import pandas as pd
     import pyarrow as pa
 
-    if isinstance(column.dtype, np.dtype) and column.dtype != object:
-        _feed_numbers(digest, column.to_numpy())
-    elif isinstance(column.dtype, pd.CategoricalDtype):
-        digest.update(pickle_fingerprint(column.cat.categories).encode())
-        _feed_numbers(digest, column.cat.codes.to_numpy())
-    elif column.dtype != object and hasattr(column.array, "__arrow_array__"):
-        for start in range(0, len(column), BLOCK):
-            part = pa.array(column.array[start : start + BLOCK])
+    digest.update(f"\0{values.dtype!r} {len(values)}\0".encode())
+    if isinstance(values.dtype, np.dtype) and values.dtype != object:
+        _feed_numbers(digest, np.asarray(values))
+    elif isinstance(values.dtype, pd.CategoricalDtype):
+        _feed_index(digest, values.categories)
+        _feed_numbers(digest, values.codes)
+    elif isinstance(values.dtype, (pd.DatetimeTZDtype, pd.PeriodDtype)):
+        digest.update(f"{type(getattr(values.dtype, 'tz', None))!r}".encode())
+        _feed_numbers(digest, values.asi8)
+    elif values.dtype != object and hasattr(values, "__arrow_array__"):
+        for start in range(0, len(values), BLOCK):
+            part = pa.array(values[start : start + BLOCK])
             for chunk in part.chunks if isinstance(part, pa.ChunkedArray) else [part]:
                 if not can_hash(chunk.type):
-                    digest.update(pickle_fingerprint(column.array).encode())
+                    _feed_pickle(digest, values)
                     return
                 feed(digest, chunk)
     else:
-        digest.update(pickle_fingerprint(column.array).encode())
+        _feed_pickle(digest, values)
+
+
+def _feed_pickle(digest: Hash, value: Any) -> None:
+    digest.update(pickle_fingerprint(value).encode())
 
 
 def _feed_numbers(digest: Hash, values: Any) -> None:
