@@ -7,7 +7,7 @@ A setting is looked up under its name in
 3. ``$DASKFLOW_HOME/config.json``, or ``config_<profile>.json`` there if ``DASKFLOW_PROFILE`` is set,
 4. and is its default otherwise.
 
-A configuration file is a JSON object of the same names: ``{"DASKFLOW_DATASTORE": "s3://bucket/prefix"}``.
+A configuration file is a JSON object of the same names: ``{"DASKFLOW_DATASTORE": "results"}``.
 A relative path in it starts at the directory that holds the configuration's folder.
 """
 
@@ -55,7 +55,7 @@ class Settings:
         ``DASKFLOW_PROFILE``: which of them counts; ``None`` for ``config.json``.
     default_datastore
         ``DASKFLOW_DATASTORE``, also ``DASKFLOW_DEFAULT_DATASTORE`` and ``DASKFLOW_DATASTORE_SYSROOT_LOCAL``:
-        a directory or URL. ``None`` leaves it to :func:`datastore_root`.
+        a directory. ``None`` leaves it to :func:`datastore_root`.
     tempdir
         ``DASKFLOW_TEMPDIR``: where steps may put temporary files.
     default_cluster
@@ -353,7 +353,7 @@ def _as_launcher(value: Any) -> str:
 
 
 _TEXT = _Kind("a string", _as_text)
-_DATASTORE = _Kind("a directory (./s3 for one called s3) or a URL such as s3://bucket/prefix", _as_datastore)
+_DATASTORE = _Kind("a directory (./s3 for one called s3)", _as_datastore)
 _COUNT = _Kind("a whole number from 1", _as_count)
 _BOOL = _Kind("true or false", _as_bool)
 _WORDS = _Kind("words separated by blanks, or a list of strings", _as_words)

@@ -307,7 +307,7 @@ def test_a_relative_store_in_a_configuration_starts_at_the_project_wherever_one_
 
 @pytest.mark.parametrize("kind", ["s3", "local"])
 def test_a_kind_of_store_is_no_store_wherever_it_is_said(project, env, kind):
-    expected = f"is '{kind}'; expected a directory .* or a URL such as s3://bucket/prefix"
+    expected = rf"is '{kind}'; expected a directory \(\./s3 for one called s3\)"
 
     with pytest.raises(SettingsError, match=f"command line: --datastore {expected}"):
         datastore_root(load(env, project), project, option=kind)

@@ -137,7 +137,7 @@ def drive(invocation: Invocation, options: Options, begun: Begun) -> int:
         launcher=settings.launcher,
         facts={
             "username": user,
-            "namespace": options.namespace or f"user:{user}",
+            "namespace": options.namespace or settings.namespace(),
             "origin_run_id": None if store.origin is None else store.origin.store.run,
             "parameter_names": sorted(p.variable for p in parameters_of(invocation.flow_class)),
             "tags": list(options.tags),

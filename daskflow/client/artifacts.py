@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from daskflow.client.base import OfRun, not_found
-from daskflow.pathspec import TaskName
-from daskflow.store.runs import RunStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,14 +20,11 @@ class DataArtifact(OfRun[Any]):
     parts = 5
 
     def _check(self) -> None:
-        flow, run, step, task, name = self.path_components
-        store = RunStore(self._storage, flow, run)
+        name = self.path_components[-1]
         refs = self.parent._refs
         if name not in refs:
             raise not_found("Artifact", self.pathspec, self._storage, sorted(refs))
-        self._store = store
-        self._task = TaskName(step, task)
-        self._ref: ArtifactRef = store.resolve(name, refs[name])
+        self._ref: ArtifactRef = self._store.resolve(name, refs[name])
 
     def _child(self, name: str) -> Any:
         raise not_found("Part", f"{self.pathspec}/{name}", self._storage, [])
@@ -42,7 +37,7 @@ class DataArtifact(OfRun[Any]):
         """The task whose artifact it is."""
         from daskflow.client.tasks import Task
 
-        return self._reach(Task, *self.path_components[:4])
+        return self._reach(Task, *self.path_components[:4], attempt=self._attempt)
 
     @property
     def data(self) -> Any:

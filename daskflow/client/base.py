@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from daskflow import settings
@@ -45,6 +46,8 @@ class Stored(ABC, Generic[Child]):
     """
 
     parts: ClassVar[int]
+    _attempt: int | None = None
+    """For a task and its artifacts: which attempt they show, None for the one that counts."""
 
     def __init__(self, pathspec: str, store: str | None = None) -> None:
         self._open(pathspec, storage_of(store), get_namespace())
@@ -57,11 +60,16 @@ class Stored(ABC, Generic[Child]):
         self._namespace = namespace
         self._check()
 
-    def _reach(self, kind: type[Other], *names: str) -> Other:
+    def _reach(self, kind: type[Other], *names: str, attempt: int | None = None) -> Other:
         """Another object of this one's storage and namespace, which is as visible as this one."""
         found = kind.__new__(kind)
+        found._attempt = attempt
+        self._share_with(found, names)
         found._open("/".join(names), self._storage, self._namespace)
         return found
+
+    def _share_with(self, other: Stored[Any], names: tuple[str, ...]) -> None:
+        """Let an object that is about to be opened have what this one has read."""
 
     @abstractmethod
     def _check(self) -> None:
@@ -133,11 +141,19 @@ class Stored(ABC, Generic[Child]):
         return hash((type(self), self.pathspec, self._storage.url))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return reopen, (type(self), self.pathspec, self._storage.url, self._namespace)
+        return reopen, (type(self), self.pathspec, self._storage.url, self._namespace, self._attempt)
 
 
 class OfRun(Stored[Child]):
     """A run, or a part of one: its tags are those of the run."""
+
+    @cached_property
+    def _store(self) -> RunStore:
+        return RunStore(self._storage, *self.path_components[:2])
+
+    def _share_with(self, other: Stored[Any], names: tuple[str, ...]) -> None:
+        if isinstance(other, OfRun) and "/".join(names).split("/")[:2] == self.path_components[:2]:
+            other.__dict__["_store"] = self._store
 
     @property
     def tags(self) -> frozenset[str]:
@@ -155,8 +171,7 @@ class OfRun(Stored[Child]):
         return self._tags().system
 
     def _tags(self) -> Tags:
-        run = RunStore(self._storage, *self.path_components[:2])
-        return read_tags(run, run.record())
+        return read_tags(self._store, self._store.record())
 
     def _is_visible(self) -> bool:
         return self._is_running_here() or self._namespace in self.tags
@@ -167,9 +182,12 @@ class OfRun(Stored[Child]):
         return bool(current.get("is_running_flow")) and running == self.path_components[:2]
 
 
-def reopen(kind: type[Other], pathspec: str, store: str, namespace: str | None) -> Other:
+def reopen(
+    kind: type[Other], pathspec: str, store: str, namespace: str | None, attempt: int | None = None
+) -> Other:
     """The object as one sees it in ``namespace``, whichever holds here. Not checked: who has its name may have it."""
     found = kind.__new__(kind)
+    found._attempt = attempt
     found._open(pathspec, storage_of(store), namespace)
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from daskflow.client.base import OfRun, Stored, not_found, storage_of
 from daskflow.client.namespaces import get_namespace
@@ -13,7 +13,8 @@ from daskflow.errors import NamespaceMismatch, NotFound
 from daskflow.pathspec import TaskName
 from daskflow.store.layout import PARAMETERS
 from daskflow.store.records import moment
-from daskflow.store.runs import RunStore, flows, run_numbers
+from daskflow.store.runs import flows, run_numbers
+from daskflow.store.sessions import status
 from daskflow.store.tags import change_tags, read_tags
 
 if TYPE_CHECKING:
@@ -106,7 +107,6 @@ class Run(OfRun[Step]):
     parts = 2
 
     def _check(self) -> None:
-        self._store = RunStore(self._storage, *self.path_components)
         self._record = self._store.record()
         self._tags_then = read_tags(self._store, self._record)
 
@@ -137,18 +137,8 @@ class Run(OfRun[Step]):
 
     @property
     def status(self) -> str:
-        """``running``, ``successful``, ``failed`` or ``interrupted``: what its driver said last."""
-        ended = self._ended
-        return str(ended["status"]) if ended else "running"
-
-    @property
-    def _ended(self) -> dict[str, Any] | None:
-        sessions = [
-            int(name.partition(".")[0])
-            for name in self._storage.names(f"{self._store.layout.root}/drivers")
-            if name.partition(".")[0].isdecimal()
-        ]
-        return self._store.read(self._store.layout.driver_end(max(sessions, default=0)))
+        """``running``, ``lost`` if its driver died, or what its driver said last: ``successful``, ``failed``, ``interrupted``."""
+        return status(self._store)
 
     @property
     def end_task(self) -> Task | None:
@@ -188,17 +178,16 @@ class Run(OfRun[Step]):
     @property
     def code(self) -> dict[str, str]:
         """The sources it ran, by path."""
-        layout = self._store.layout
         return {
-            path: self._storage.read(layout.code(path)).decode("utf-8", "replace")
+            path: self._store.source(path).decode("utf-8", "replace")
             for path in self._record["code"]["files"]
         }
 
     @property
     def origin_pathspec(self) -> str | None:
         """The run it resumed, None if it is no resumed run."""
-        origin: str | None = self._record.get("origin")
-        return origin
+        origin = self._record.get("origin")
+        return None if origin is None else f"{self._record['flow']}/{origin['run']}"
 
     def steps(self, *tags: str) -> Iterator[Step]:
         """The steps that have tasks, newest first; none if the run lacks one of ``tags``."""

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from daskflow._current import current
 from daskflow.client.artifacts import DataArtifact
 from daskflow.client.base import OfRun, listed, not_found
-from daskflow.errors import ExceptionWrapper
+from daskflow.errors import ExceptionWrapper, NotFound
 from daskflow.pathspec import TaskName
 from daskflow.store.layout import PARAMETERS
 from daskflow.store.records import moment
-from daskflow.store.runs import RunStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,10 +39,8 @@ class Step(OfRun["Task"]):
     parts = 3
 
     def _check(self) -> None:
-        flow, run, step = self.path_components
-        self._store = RunStore(self._storage, flow, run)
         self._store.record()
-        if not self._store.tasks(step):
+        if not self._store.tasks(self.id):
             raise not_found("Step", self.pathspec, self._storage, sorted(self._store.steps()))
 
     def _child(self, name: str) -> Task:
@@ -65,8 +62,10 @@ class Step(OfRun["Task"]):
 
     @property
     def task(self) -> Task:
-        """Its newest task."""
-        return next(iter(self))
+        """Its newest task. Raises :class:`NotFound` if none of them can be read."""
+        for task in self:
+            return task
+        raise NotFound(f"Step '{self.pathspec}' has no task whose record can be read.")
 
     def tasks(self, *tags: str) -> Iterator[Task]:
         """Its tasks, newest first; none if its run lacks one of ``tags``."""
@@ -98,27 +97,53 @@ class Step(OfRun["Task"]):
 class Task(OfRun[DataArtifact]):
     """One task: iteration is over its public artifacts, ``task["x"]`` is one, private ones too.
 
-    Shows the attempt that counts: the one that succeeded, else the last that ended.
+    Parameters
+    ----------
+    pathspec
+        ``Flow/run/step/task``.
+    attempt
+        Which attempt to show, from 0; None for the one that counts: the one that succeeded, else the last that ended.
+    store
+        The directory of the store; None for the one the settings name.
+
+    Raises as every stored object does, and :class:`NotFound` if there was no such attempt.
     """
 
     parts = 4
 
+    def __init__(self, pathspec: str, attempt: int | None = None, store: str | None = None) -> None:
+        self._attempt = attempt
+        super().__init__(pathspec, store)
+
     def _check(self) -> None:
-        flow, run, step, task = self.path_components
-        self._store = RunStore(self._storage, flow, run)
+        _, _, step, task = self.path_components
         self._name = TaskName(step, task)
         is_running = (
             current.get("pathspec") == self.pathspec
         )  # this very task, of which nothing is stored yet
-        if not is_running and task not in self._store.tasks(step):
+        committed = self._store.task(self._name)
+        if committed is None and not is_running and task not in self._store.tasks(step):
             self._store.record()
             raise not_found("Task", self.pathspec, self._storage, self._store.tasks(step))
-        committed = self._store.task(self._name)
-        failed = [] if committed is not None else list(self._store.failed_attempts(self._name))
-        self._record: TaskRecord | None = committed or (failed[-1] if failed else None)
+        self._record: TaskRecord | None = committed
+        if self._attempt is not None:
+            self._record = self._record_of(self._attempt, committed)
+        elif committed is None:
+            self._record = next(reversed(list(self._store.failed_attempts(self._name))), None)
+
+    def _record_of(self, attempt: int, committed: TaskRecord | None) -> TaskRecord | None:
+        """The record of an attempt, None if it has not ended."""
+        if committed is not None and committed.attempt == attempt:
+            return committed
+        failed = [each for each in self._store.failed_attempts(self._name) if each.attempt == attempt]
+        started = [name.partition(".")[0] for name in self._store.executions(self._name)]
+        if not failed and str(attempt) not in started:
+            there = sorted({*started, *([str(committed.attempt)] if committed else [])}, key=int)
+            raise not_found("Attempt", f"{self.pathspec}, attempt {attempt}", self._storage, there)
+        return failed[-1] if failed else None
 
     def _child(self, name: str) -> DataArtifact:
-        return self._reach(DataArtifact, self.pathspec, name)
+        return self._reach(DataArtifact, self.pathspec, name, attempt=self._attempt)
 
     def __getitem__(self, name: str) -> Any:
         """An artifact; for the names that follow from the task's record, such as ``_transition``, its value."""
@@ -244,10 +269,10 @@ class Task(OfRun[DataArtifact]):
         return "".join(line.partition(" ")[2] + "\n" for line in lines)
 
     def _log(self, stream: str, attempt: int | None) -> str:
+        attempt = self._attempt if attempt is None else attempt
         record = self._record
         if attempt is not None and (record is None or record.attempt != attempt):
-            failed = [r for r in self._store.failed_attempts(self._name) if r.attempt == attempt]
-            record = failed[-1] if failed else None
+            record = self._record_of(attempt, self._store.task(self._name))
         if record is not None:
             log = record.logs.get(stream)
             if log is None:
@@ -285,6 +310,14 @@ class Task(OfRun[DataArtifact]):
         ]
 
     @property
+    def origin_pathspec(self) -> str | None:
+        """The task that this one was taken over from, when its run resumed another; None if it ran itself."""
+        record = self._record
+        if record is None or record.run == self._store.run:
+            return None
+        return f"{record.flow}/{record.run}/{record.name}"
+
+    @property
     def runtime_name(self) -> str:
         """What ran it."""
         return "dask"
@@ -313,6 +346,8 @@ class Task(OfRun[DataArtifact]):
         }
         if self._record is None:
             return facts
+        if self._record.run != self._store.run:
+            facts |= {"origin-run-id": self._record.run, "origin-task-id": self._record.task}
         return (
             facts
             | {"attempt": self._record.attempt, "attempt_ok": self._record.ok, "attempt-done": True}
@@ -370,9 +405,9 @@ class Task(OfRun[DataArtifact]):
             "_transition": record.transition,
             "_exception": self.exception,
             "_foreach_stack": stack,
-            "_foreach_var": stack[-1][1] if stack else None,
+            "_foreach_var": (record.transition or {}).get("foreach"),
             "_foreach_num_splits": record.foreach["size"] if record.foreach else None,
-            "_iteration_stack": [record.iteration] if record.iteration else [],
+            "_iteration_stack": [] if record.iteration is None else [record.iteration],
         }
 
 
@@ -398,7 +433,7 @@ class Data:
         task: Task = self.__dict__["_task"]
         if name not in task._refs:
             raise AttributeError(f"{task!r} has no artifact '{name}'; it has: {listed(task._child_names())}.")
-        value = task[name].data
+        value = task._store.load(name, task._refs[name])
         self.__dict__[name] = value
         return value
 

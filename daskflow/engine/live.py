@@ -23,7 +23,6 @@ class Live:
         self._live = RichLive(
             console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
         )
-        self._live.start()
         self._over = False
 
     def line(self, label: str, stream: str, text: str) -> None:
@@ -36,15 +35,15 @@ class Live:
 
     def refresh(self, steps: dict[str, StepState]) -> None:
         """Redraw the live lines."""
-        if not self._over:
+        if steps and not self._over:
+            self._live.start()
             self._live.update(_table(steps), refresh=True)
 
     def close(self, steps: dict[str, StepState]) -> None:
         """Leave the last state standing."""
-        if not self._over:
-            self.refresh(steps)
-            self._live.stop()
-            self._over = True
+        self.refresh(steps)
+        self._live.stop()
+        self._over = True
 
 
 def _table(steps: dict[str, StepState]) -> Table:

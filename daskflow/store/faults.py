@@ -1,8 +1,8 @@
 """Faults put into a store on purpose: by tests, and by ``daskflow chaos``.
 
-If the environment variable ``DASKFLOW_CHAOS_STORE_ERRORS`` is ``5%`` or ``5%:SEED``, one in twenty operations of every
-store that the process opens goes wrong in one of the ways of :data:`FAULTS`. It is inherited by workers and tasks, as all
-variables are. The seed, a text, decides which: operation n on a path goes the same way each time.
+If the environment variable ``DASKFLOW_CHAOS_STORE_ERRORS`` is ``RATE:SEED``, such as ``0.05:7``, that part of all operations
+of every store that the process opens goes wrong, in one of the ways of :data:`FAULTS`. Workers and tasks inherit it, as
+they do all variables. The seed, a text, decides which: the n-th try of an operation on a path goes the same way each time.
 """
 
 from __future__ import annotations
@@ -127,9 +127,9 @@ def as_asked_for(storage: Storage) -> Storage:
         return storage
     rate, _, seed = asked.partition(":")
     try:
-        percent = float(rate.removesuffix("%"))
+        share = float(rate)
     except ValueError:
-        percent = -1
-    if not (rate.endswith("%") and 0 <= percent < 100):
-        raise SettingsError(f"{VARIABLE} is '{asked}'; it must be like 5% or 5%:SEED, and less than 100%.")
-    return Faulty(storage, at_random(percent / 100, seed))
+        share = -1
+    if not 0 <= share < 1:
+        raise SettingsError(f"{VARIABLE} is '{asked}'; it must be RATE:SEED, the rate from 0 to less than 1.")
+    return Faulty(storage, at_random(share, seed))

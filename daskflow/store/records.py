@@ -146,7 +146,7 @@ class TaskRecord:
     stack
         The splits it is inside of, outermost first: ``kind, split, index, size, var``.
     iteration
-        k in the k-th iteration of a recursion.
+        k in the k-th iteration of a recursion; None outside one.
     transition
         What follows (``Transition.to_json``); None if it failed before.
     foreach
@@ -169,7 +169,7 @@ class TaskRecord:
     finished: str
     parents: list[str] = field(default_factory=list)
     stack: list[dict[str, Any]] = field(default_factory=list)
-    iteration: int = 0
+    iteration: int | None = None
     transition: dict[str, Any] | None = None
     foreach: dict[str, Any] | None = None
     artifacts: dict[str, ArtifactRef] = field(default_factory=dict)
@@ -280,6 +280,20 @@ def _check_parts(known: dict[str, Any]) -> None:
         path = _field(known["foreach"], "path", str, None)
         if size < 1 or (path is None) == (items is None) or (items is not None and len(items) != size):
             raise ValueError(f"'foreach' is {_short(known['foreach'])}, which holds no {size} items")
+
+
+def check_run(data: dict[str, Any]) -> None:
+    """See that what stands in ``run.json`` is of the right type. Raises ``ValueError`` with the field's name."""
+    for key in ("flow", "run", "created", "start_step", "end_step"):
+        _field(data, key, str, "")
+    if "created" in data:
+        _check_time("created", data["created"])
+    _field(data, "versions", dict, {})
+    for key, kind in (("hash", str), ("root", str), ("main", str), ("files", dict)):
+        _field(_field(data, "code", dict, {}), key, kind, None)
+    if "origin" in data:
+        _field(_field(data, "origin", dict), "run", str)
+        _field(data["origin"], "tasks", dict)
 
 
 def _short(value: Any) -> str:

@@ -66,6 +66,17 @@ def new_run(storage: Storage, flow: str, record: Callable[[str], dict[str, Any]]
             return RunStore(storage, flow, str(number))
 
 
+class _RunRecord(dict[str, Any]):
+    """The content of a ``run.json`` that says which file it is if something is missing."""
+
+    def __init__(self, data: dict[str, Any], where: str) -> None:
+        super().__init__(data)
+        self._where = where
+
+    def __missing__(self, key: str) -> Any:
+        raise StoreError(f"{self._where} is damaged: '{key}' is missing.")
+
+
 @dataclass(frozen=True)
 class Taken:
     """What a resumed run took over from another run of its flow."""
@@ -101,7 +112,21 @@ class RunStore:
             raw = self.storage.read(self.layout.run_record)
         except FileNotFoundError:
             raise NotFound(f"Run '{self.flow}/{self.run}' does not exist in {self.storage.url}.") from None
-        return records.decode(raw, self.storage.locate(self.layout.run_record))
+        where = self.storage.locate(self.layout.run_record)
+        data = records.decode(raw, where)
+        try:
+            records.check_run(data)
+        except ValueError as error:
+            raise StoreError(f"{where} is damaged: {error}.") from error
+        return _RunRecord(data, where)
+
+    def source(self, path: str, snapshot: int = 0) -> bytes:
+        """A file of the run's code. Raises :class:`StoreError` if it is missing."""
+        place = self.layout.code(path, snapshot)
+        try:
+            return self.storage.read(place)
+        except FileNotFoundError:
+            raise StoreError(f"{self.storage.locate(place)}, part of the run's code, is missing.") from None
 
     def read(self, path: str) -> dict[str, Any] | None:
         """The record at ``path``, None if there is none. Raises :class:`StoreError` if it is damaged."""

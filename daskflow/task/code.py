@@ -121,13 +121,10 @@ def load(store: RunStore, snapshot: int = 0) -> Code:
     told = described(store, snapshot)
     files = {}
     for path, digest in told["files"].items():
-        place = store.layout.code(path, snapshot)
-        try:
-            files[path] = store.storage.read(place)
-        except FileNotFoundError:
-            raise StoreError(f"{store.storage.locate(place)}, part of the run's code, is missing.") from None
+        files[path] = store.source(path, snapshot)
         if hashlib.sha256(files[path]).hexdigest() != digest:
-            raise StoreError(f"{store.storage.locate(place)}, part of the run's code, was changed by hand.")
+            place = store.storage.locate(store.layout.code(path, snapshot))
+            raise StoreError(f"{place}, part of the run's code, was changed by hand.")
     return Code(told["root"], told["main"], told["module"], files)
 
 

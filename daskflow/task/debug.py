@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bdb
 import os
-import pdb  # noqa: T100 - this is what it is for
+import pdb
 import tempfile
 from dataclasses import dataclass, replace
 from types import TracebackType

@@ -138,7 +138,7 @@ def record_of(spec: TaskSpec, **known: Any) -> TaskRecord:
         execution=spec.execution,
         parents=[str(parent) for parent in spec.parents],
         stack=[frame.to_json() for frame in spec.stack],
-        iteration=spec.iteration,
+        iteration=spec.iteration if spec.node.recursive else None,
         **{"started": now, "finished": now} | known,
     )
 

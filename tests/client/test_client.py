@@ -15,6 +15,7 @@ from daskflow.errors import DamagedRecordWarning, InvalidPathspec, NotFound, Sto
 from daskflow.pathspec import TaskName
 from daskflow.store.layout import PARAMETERS
 from daskflow.store.records import Log
+from daskflow.store.sessions import open_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -165,7 +166,7 @@ def test_a_failed_task_shows_its_last_attempt(past: Past):
     error = {"type": "builtins.ValueError", "exception": "no", "stacktrace": "Traceback ..."}
     for attempt in (0, 1):
         past.task(store, "start/0", status="failed", attempt=attempt, error=error, artifacts={"x": attempt})
-    past.storage.create(store.layout.driver_end(0), b'{"format": 1, "status": "failed"}')
+    open_session(store, {}).end({"status": "failed", "reason": "Task start/0 failed"})
 
     task, run = Task("F/1/start/0"), Run("F/1")
 
@@ -174,6 +175,26 @@ def test_a_failed_task_shows_its_last_attempt(past: Past):
     assert str(task.exception) == "Traceback ..."
     assert task.data.x == task.current_attempt == 1
     assert (run.status, run.successful, run.finished_at, run.data) == ("failed", False, None, None)
+
+
+def test_an_attempt_that_failed_can_be_asked_for(past: Past):
+    store = past.run()
+    error = {"type": "builtins.ValueError", "exception": "no", "stacktrace": "Traceback ..."}
+    log = Log(size=5, text="2026-01-01T00:00:00.000000Z first\n")
+    past.task(
+        store, "start/0", status="failed", error=error, artifacts={"x": "bad"}, logs={"stdout": log}
+    )
+    past.task(store, "start/0", attempt=1, artifacts={"x": "good"})
+
+    first, second = (Task("F/1/start/0", attempt=attempt) for attempt in (0, 1))
+
+    assert (first.successful, first.data.x, first.stdout) == (False, "bad", "first\n")
+    assert first.artifacts.x.data == first["x"].parent.data.x == "bad"
+    assert (second.data.x, Task("F/1/start/0").data.x) == ("good", "good")
+    assert pickle.loads(pickle.dumps(first)).data.x == "bad"
+    assert repr(first) == "Task('F/1/start/0', attempt=0)"
+    with pytest.raises(NotFound, match="attempt 2.*there is: 0, 1"):
+        Task("F/1/start/0", attempt=2)
 
 
 def test_a_task_that_runs_is_seen_with_what_it_has_written(past: Past):
@@ -186,6 +207,8 @@ def test_a_task_that_runs_is_seen_with_what_it_has_written(past: Past):
     assert (task.successful, task.finished_at, task.exception) == (False, None, None)
     assert task.stdout == "so far\n"
     assert list(task) == []
+    assert Run("F/1").status == "lost"  # nobody drives it
+    open_session(store, {})
     assert Run("F/1").status == "running"
 
 

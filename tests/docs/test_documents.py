@@ -14,7 +14,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ["README.md", "docs/tutorial.md", "docs/artifacts.md", "docs/how-a-run-works.md", "docs/tags.md"]
+DOCUMENTS += [
+    "docs/when-something-fails.md",
+    "docs/resume-and-continue.md",
+    "docs/debugging.md",
+    "docs/settings.md",
+]
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PROMPT = "(Pdb) "
+"""What stands after it is typed."""
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -22,12 +30,12 @@ def environment(folder: Path) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT), "HOME": str(folder), "DASKFLOW_USER": "reader"}
 
 
-def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+def run(command: list[str], folder: Path, typed: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         cwd=folder,
         env=environment(folder),
-        stdin=subprocess.DEVNULL,
+        input=typed,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -38,7 +46,7 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 def matches(expected: str, output: str) -> bool:
     pattern = ".*".join(re.escape(part) for part in expected.strip().split("..."))
-    return any(re.fullmatch(pattern, line.strip()) for line in output.splitlines())
+    return any(re.fullmatch(pattern, line.removeprefix(PROMPT).strip()) for line in output.splitlines())
 
 
 def follow_console(block: str, folder: Path) -> None:
@@ -48,9 +56,10 @@ def follow_console(block: str, folder: Path) -> None:
         if words[0] == "make":  # covered by the continuous integration itself
             continue
         assert words[0] == "python"
-        done = run([sys.executable, *words[1:]], folder)
+        typed = "".join(line.removeprefix(PROMPT) + "\n" for line in expected if line.startswith(PROMPT))
+        done = run([sys.executable, *words[1:]], folder, typed)
         assert (done.returncode != 0) == command.endswith("# fails"), f"{command}\n{done.stdout}"
-        for line in expected:
+        for line in (line for line in expected if not line.startswith(PROMPT)):
             assert matches(line, done.stdout), f"{command}: no line like {line!r} in\n{done.stdout}"
 
 

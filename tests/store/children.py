@@ -77,8 +77,8 @@ def survives(work: Work) -> bool:
     return status == 0
 
 
-def killed_at(number: int, names: tuple[str, ...]) -> None:
-    """From here on the process dies before its n-th call of any of these functions of ``os``.
+def killed_at(number: int, names: tuple[str, ...], *more: tuple[Any, str]) -> None:
+    """From here on the process dies before its n-th call of any of these functions of ``os``, or of ``more``.
 
     If that call is a write, half of it is done.
     """
@@ -95,8 +95,8 @@ def killed_at(number: int, names: tuple[str, ...]) -> None:
 
         return call
 
-    for name in names:
-        setattr(os, name, dying(name, getattr(os, name)))
+    for owner, name in (*((os, name) for name in names), *more):
+        setattr(owner, name, dying(name, getattr(owner, name)))
 
 
 def everything_below(folder: Path) -> list[str]:

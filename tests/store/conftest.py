@@ -1,4 +1,4 @@
-"""A store in a directory, and records to put there."""
+"""A store in a directory, sound and faulty, and records to put there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from daskflow.store import faults, retries
+from daskflow.store.faults import Faulty, at_random
 from daskflow.store.records import FORMAT, TaskRecord, timestamp
+from daskflow.store.retries import Retrying
 from daskflow.store.runs import RunStore, new_run
 from daskflow.store.storage import LocalStorage
 
@@ -14,14 +17,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from daskflow.store.storage import Storage
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(retries, "LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(faults, "LATE_SECONDS", 0.001)
+
+
+@pytest.fixture(params=["local", "faulty"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    """A store in a directory; a second time one that often fails for a moment (``faulty.only_local``: not)."""
+    local = LocalStorage(str(tmp_path / "store"))
+    if request.param == "local":
+        return local
+    return Retrying(Faulty(local, at_random(0.3, request.node.name)))
+
 
 @pytest.fixture
-def storage(tmp_path: Path) -> LocalStorage:
-    return LocalStorage(str(tmp_path / "store"))
-
-
-@pytest.fixture
-def run(storage: LocalStorage) -> RunStore:
+def run(storage: Storage) -> RunStore:
     return new_run(storage, "F", lambda number: {"run": number})
 
 

@@ -17,7 +17,9 @@ def test_the_paths_of_a_run_are_those_that_people_are_told_of():
     task = TaskName("train", "4")
 
     assert layout.run_record == "TrainFlow/12/run.json"
-    assert layout.code() == "TrainFlow/12/code"
+    assert layout.code("flow.py", 2) == "TrainFlow/12/code.2/flow.py"
+    assert layout.drivers == "TrainFlow/12/drivers"
+    assert layout.driver_beat(1) == "TrainFlow/12/drivers/1.beat.json"
     assert layout.code("pkg/flow.py") == "TrainFlow/12/code/pkg/flow.py"
     assert layout.driver(0) == "TrainFlow/12/drivers/0.json"
     assert layout.driver_end(0) == "TrainFlow/12/drivers/0.end.json"

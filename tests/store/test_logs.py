@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from daskflow.errors import StoreError
 from daskflow.store import logs
 from daskflow.store.logs import INLINE_BYTES, TRUNCATED, Lines, LogWriter
+from daskflow.store.storage import LocalStorage
 
 if TYPE_CHECKING:
     from daskflow.store.records import Log
-    from daskflow.store.storage import LocalStorage
 
 PATH = "F/1/s/0/0.a/stdout.log"
 WHEN = "2024-01-02T03:04:05.000006Z"
@@ -27,7 +27,8 @@ class Appended:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
 
-    def append(self, path: str, data: bytes) -> None:
+    def append(self, path: str, data: bytes, size: int = 0) -> None:
+        assert size == len(self.files.get(path, b""))
         self.files[path] = self.files.get(path, b"") + data
 
 
@@ -286,19 +287,41 @@ def test_a_log_that_can_not_be_written_does_not_disturb_its_task_and_is_told_at_
         log.close()
 
 
-def test_a_log_of_which_a_part_is_lost_is_never_taken_for_whole(
-    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+def test_what_the_store_refused_for_a_while_is_in_the_log_all_the_same(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch, clock: list[float]
 ):
-    def refuse(path: str, data: bytes) -> None:
+    tries = []
+
+    def refuse(*what: Any) -> None:
+        tries.append(what)
+        LocalStorage.append(LocalStorage(storage.url), PATH, b"half a l")
         raise StoreError("the disk is full.")
 
     log = LogWriter(storage, PATH, 1 << 20)
+    wrote = ["x" * 2 * INLINE_BYTES, *(f"line {number}" for number in range(1000))]
     with monkeypatch.context() as patched:
         patched.setattr(storage, "append", refuse)
-        log.add(WHEN, ["x" * 2 * INLINE_BYTES])
+        for line in wrote:
+            log.add(WHEN, [line])
+        assert len(tries) == 1, "a task does not wait for the store at each of its lines"
 
+    clock[0] += logs.FLUSH_SECONDS + 0.1
     log.add(WHEN, ["there is room again"])
+
+    assert log.close().path == PATH
+    assert texts(storage.read(PATH).decode()) == [*wrote, "there is room again"]
+
+
+def test_a_log_that_the_store_does_not_take_to_the_end_is_no_log(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(path: str, data: bytes, size: int) -> None:
+        raise StoreError("the disk is full.")
+
+    log = LogWriter(storage, PATH, 1 << 20)
+    log.add(WHEN, ["x" * 2 * INLINE_BYTES])
+    monkeypatch.setattr(storage, "append", refuse)
+    log.add(WHEN, ["the rest"])
 
     with pytest.raises(StoreError, match="disk is full"):
         log.close()
-    assert storage.read(PATH).endswith(b" there is room again\n")

@@ -26,7 +26,9 @@ def test_runs_are_numbered_from_one(storage: LocalStorage):
     made = [new_run(storage, "F", lambda number: {"run": number}) for _ in range(3)]
 
     assert [run.run for run in made] == ["1", "2", "3"]
-    assert made[1].record() == {"format": 1, "run": "2"}
+    record = made[1].record()
+    assert record.pop("token") != made[0].record()["token"]
+    assert record == {"format": 1, "run": "2"}
     assert run_numbers(storage, "F") == [1, 2, 3]
 
 

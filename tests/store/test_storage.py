@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from children import at_once, everything_below, killed_at, survives
+from faulty import only_local
 
 from daskflow.errors import StoreError
 from daskflow.store import storage as module
@@ -166,6 +167,7 @@ class Calls:
         return max(n for n, call in enumerate(self.seen) if call == (what, where))
 
 
+@only_local
 def test_a_commit_syncs_the_content_before_it_has_its_name_and_the_folder_after(
     storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ):
@@ -181,6 +183,7 @@ def test_a_commit_syncs_the_content_before_it_has_its_name_and_the_folder_after(
     assert calls.place("link", f"{folder}/task.json") < calls.place("fsync", folder)
 
 
+@only_local
 def test_each_new_folder_is_synced_in_its_parent_before_the_commit(
     storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ):
@@ -205,6 +208,7 @@ def test_each_new_folder_is_synced_in_its_parent_before_the_commit(
         )
 
 
+@only_local
 def test_a_folder_whose_maker_may_have_died_before_its_sync_is_synced_again(
     storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ):
@@ -217,6 +221,7 @@ def test_a_folder_whose_maker_may_have_died_before_its_sync_is_synced_again(
     assert {f"{storage.url}{below}" for below in ("", "/F", "/F/1", "/F/1/train", "/F/1/train/4")} <= synced
 
 
+@only_local
 def test_who_finds_a_file_there_makes_its_name_durable_before_relying_on_it(
     storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ):
@@ -228,6 +233,7 @@ def test_who_finds_a_file_there_makes_its_name_durable_before_relying_on_it(
     assert calls.place("link", storage.locate(PATH)) < calls.place("fsync", f"{storage.url}/F/1/train/4")
 
 
+@only_local
 def test_a_second_commit_in_a_step_does_not_sync_the_whole_way_again(
     storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ):
@@ -240,6 +246,7 @@ def test_a_second_commit_in_a_step_does_not_sync_the_whole_way_again(
     assert [where for where in synced if ".tmp" not in where] == ["F/1/train", "F/1/train/5"]
 
 
+@only_local
 def test_a_written_file_and_its_name_are_synced(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch):
     calls = Calls(monkeypatch)
 
@@ -251,6 +258,7 @@ def test_a_written_file_and_its_name_are_synced(storage: LocalStorage, monkeypat
     assert storage.read("F/1/train/4/0.a/x.pickle") == DATA
 
 
+@only_local
 def test_a_run_that_was_removed_by_hand_can_be_made_again(storage: LocalStorage):
     storage.create(PATH, DATA)
     subprocess.run(["rm", "-r", f"{storage.url}/F"], check=True, timeout=60)
@@ -278,6 +286,7 @@ def test_without_hard_links_an_exclusive_rename_publishes(
     assert everything_below(Path(storage.url)) == [PATH]
 
 
+@only_local
 @pytest.mark.parametrize(
     "code", [errno.EINVAL, errno.ENOSYS, None], ids=["flag unknown", "call unknown", "no such function"]
 )
@@ -305,6 +314,7 @@ def test_a_file_system_with_neither_links_nor_exclusive_rename_is_refused_with_i
     assert everything_below(Path(storage.url)) == []
 
 
+@only_local
 def test_any_other_error_of_a_link_is_not_taken_for_lacking_links(
     storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ):
@@ -326,7 +336,7 @@ def test_any_name_of_a_directory_can_hold_a_store(tmp_path: Path, name: str):
 
     assert storage.create(f"{name}/1/run.json", DATA)
     storage.append(f"{name}/1/log", b"one")
-    storage.append(f"{name}/1/log", b"two")
+    storage.append(f"{name}/1/log", b"two", size=3)
 
     assert storage.names("") == [name]
     assert sorted(storage.names(f"{name}/1")) == ["log", "run.json"]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from children import everything_below, in_child
+from faulty import only_local
 
 from daskflow.errors import StoreError
 from daskflow.pathspec import TaskName
@@ -81,6 +82,7 @@ def test_an_artifact_for_which_there_is_no_room_is_no_fault_of_the_value(small_d
     assert [name for name in everything_below(small_disk) if name != "filler"] == []
 
 
+@only_local
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS])
 @pytest.mark.parametrize("call", ["mkdir", "open", "write", "fsync", "link"])
 def test_an_error_of_the_system_names_the_file_and_the_reason(
@@ -101,6 +103,7 @@ def test_an_error_of_the_system_names_the_file_and_the_reason(
     assert storage.create(PATH, DATA)
 
 
+@only_local
 def test_a_write_that_fails_half_way_leaves_nothing(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch):
     real = os.write
     room = [300]
@@ -120,6 +123,7 @@ def test_a_write_that_fails_half_way_leaves_nothing(storage: LocalStorage, monke
     assert everything_below(Path(storage.url)) == []
 
 
+@only_local
 def test_an_error_in_the_body_of_a_writer_leaves_no_file_and_stays_what_it_is(storage: LocalStorage):
     trouble = PermissionError(errno.EACCES, "the user's own")
 
@@ -189,6 +193,7 @@ def test_what_may_not_be_read_is_an_error_and_not_absent():
 # What is in the way
 
 
+@only_local
 def test_a_file_where_a_folder_should_be_is_an_error_that_names_the_path(storage: LocalStorage):
     storage.create("F/1/train", b"a file")
     place = storage.locate(PATH)
@@ -206,6 +211,7 @@ def test_a_file_where_a_folder_should_be_is_an_error_that_names_the_path(storage
     assert storage.read("F/1/train") == b"a file"
 
 
+@only_local
 def test_a_folder_where_a_file_should_be_is_an_error_that_names_the_path(storage: LocalStorage):
     storage.create(f"{PATH}/inner", DATA)
 

@@ -165,8 +165,7 @@ class _FingerprintPickler(FlowPickler):
 
 def _is_of_pandas(thing: Any) -> bool:
     """Whether it is a frame, a series, an index or an array of times of a class of pandas' own."""
-    kind = type(thing)
-    if not kind.__module__.startswith("pandas."):
+    if type(thing).__module__.partition(".")[0] != "pandas":
         return False
     pd = sys.modules["pandas"]
     times = (pd.arrays.DatetimeArray, pd.arrays.TimedeltaArray, pd.arrays.PeriodArray)

@@ -60,7 +60,9 @@ def _feed_index(digest: Hash, index: Any) -> None:
 
     digest.update(f"\0{type(index).__name__}\0".encode())
     _feed_pickle(digest, list(index.names))
-    if isinstance(index, pd.RangeIndex):
+    if type(index).__module__.partition(".")[0] != "pandas":  # a subclass may have more to say
+        _feed_pickle(digest, index)
+    elif isinstance(index, pd.RangeIndex):
         digest.update(f"{index.start} {index.stop} {index.step}".encode())
     elif isinstance(index, pd.MultiIndex):
         digest.update(f"{index.sortorder}".encode())

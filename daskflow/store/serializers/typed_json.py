@@ -253,7 +253,9 @@ def _real_payload(value: Any) -> Any:
 
 
 def _numpy(name: str) -> _Scalar:
-    payload = bool if name == "bool" else str if name == "str_" else int if name in _INTEGERS else _real_payload
+    payload = (
+        bool if name == "bool" else str if name == "str_" else int if name in _INTEGERS else _real_payload
+    )
 
     def value(payload: Any) -> Any:
         import numpy as np
