@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import psutil
 
 from daskflow.clusters.certificate import self_signed
 from daskflow.errors import ClusterError
+from daskflow.task import wire
 
 if TYPE_CHECKING:
     import random
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 START_SECONDS = 60.0
+
+
+def end_with_parent() -> None:
+    """In a child: be killed when this process is."""
+    wire.die_with_parent(signal.SIGKILL)
 
 
 class KillableCluster:
@@ -94,12 +101,15 @@ class KillableCluster:
                 stderr=log,
                 env=self._environment,
                 start_new_session=True,
+                preexec_fn=end_with_parent,  # noqa: PLW1509 - this process has no other thread
             )
 
     def kill(self, what: str, chance: random.Random) -> bool:
         """Kill a ``task``, a ``worker`` or the ``scheduler`` with SIGKILL; whether there was one."""
         if what == "scheduler":
             assert self._scheduler is not None
+            if self._scheduler.poll() is not None:
+                return False
             self._scheduler.kill()
             self._scheduler.wait()
             return True

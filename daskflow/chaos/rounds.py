@@ -12,14 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from daskflow.chaos.cluster import end_with_parent
 from daskflow.pathspec import TaskName
-from daskflow.store.layout import PARAMETERS, Layout
+from daskflow.store import sessions
+from daskflow.store.layout import PARAMETERS
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
 from daskflow.task import trace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from daskflow.chaos.cluster import KillableCluster
 
@@ -105,13 +107,16 @@ class Rounds:
         self._chance = random.Random(seed)
         self._trace = Path(cluster.environment[trace.VARIABLE])
         self._expected: dict[str, Any] = {}
-        self._typical = 0.0
-        self._flow = ""
+        self._whole_seconds = 0.0
+        self._busy_seconds = 0.0
 
     def undisturbed(self) -> Round:
         """A run that all later ones are compared with, in length too."""
-        found = self._until_finished([])
-        self._typical = found.seconds
+        found = self._until_finished([], 1)
+        self._whole_seconds = found.seconds
+        if found.finished:
+            first = min(event["looked"] for event in self._events(found.run) if event["event"] == "starts")
+            self._busy_seconds = (self._trace.stat().st_mtime_ns - first) / 1e9
         return self._compared(found)
 
     def disturbed(self) -> Round:
@@ -129,21 +134,30 @@ class Rounds:
             found.differing = [name for name in names if results.get(name) != expected.get(name)]
         return found
 
-    def _until_finished(self, kills: list[str]) -> Round:
+    def _until_finished(self, kills: list[str], most_drivers: int = MOST_DRIVERS) -> Round:
         found = Round()
         began = time.monotonic()
         told = self._folder / "run-id"
         told.unlink(missing_ok=True)
-        while not found.finished and found.drivers < MOST_DRIVERS:
+        while not found.finished and found.drivers < most_drivers:
             self._cluster.repair()
             start = ["run", *self._arguments, "--run-id-file", str(told)]
             command = ["continue", found.run] if found.run else start
             found.drivers += 1
             status = self._drive(command, kills, found)
-            found.run = found.run or (told.read_text() if told.exists() else "")
-            found.finished = status == 0
+            if not found.run and told.exists():
+                found.run = self._if_begun(told.read_text())
+            found.finished = status == 0 or self._has_succeeded(found.run)
         found.seconds = time.monotonic() - began
         return found
+
+    def _if_begun(self, run: str) -> str:
+        """The run, if its first driver came so far that another can go on."""
+        return run if run and self._store(run).task(PARAMETERS) is not None else ""
+
+    def _has_succeeded(self, run: str) -> bool:
+        """Also if the driver was killed after it had said so."""
+        return bool(run) and sessions.status(self._store(run)) == "successful"
 
     def _drive(self, command: list[str], kills: list[str], found: Round) -> int:
         """One driver to its end, whoever brings it about."""
@@ -157,10 +171,10 @@ class Rounds:
                 stderr=out,
                 env=self._cluster.environment,
                 start_new_session=True,
+                preexec_fn=end_with_parent,  # noqa: PLW1509 - this process has no other thread
             )
             try:
-                if kills:
-                    self._disturb(driver, kills, found)
+                self._disturb(driver, kills, found)
                 status = driver.wait(PATIENCE_SECONDS)
             except subprocess.TimeoutExpired:
                 status = -1
@@ -171,21 +185,39 @@ class Rounds:
         return status
 
     def _disturb(self, driver: subprocess.Popen[bytes], kills: list[str], found: Round) -> None:
-        """Kill the next things, each after a random while, until the driver ends or none is left."""
+        """Kill the next things, each after a random while, until the driver ends or none is left.
+
+        A driver may be killed at any time, all else once tasks start.
+        """
+        traced = self._size_of_trace()
         while kills:
-            moment = time.monotonic() + self._chance.uniform(0, self._typical)
-            while time.monotonic() < moment:
-                if driver.poll() is not None:
-                    return
-                time.sleep(0.005)
-            kind = kills.pop()
-            if kind == "driver":
-                driver.kill()
-            elif not self._cluster.kill(kind, self._chance):
-                continue
-            found.kills.append(kind)
+            kind = kills[-1]
+            longest = self._whole_seconds if kind == "driver" else self._busy_seconds
+            begins = _happens(lambda: kind == "driver" or self._size_of_trace() > traced, driver)  # noqa: B023
+            moment = time.monotonic() + self._chance.uniform(0, longest)
+            comes = begins and _happens(lambda: time.monotonic() > moment, driver)  # noqa: B023 - called at once
+            if not comes or not _happens(lambda: self._kill(kind, driver), driver):  # noqa: B023
+                return
+            found.kills.append(kills.pop())
             if kind == "worker":
                 self._cluster.repair()
+
+    def _kill(self, kind: str, driver: subprocess.Popen[bytes]) -> bool:
+        if kind != "driver":
+            return self._cluster.kill(kind, self._chance)
+        driver.kill()
+        return True
+
+    def _size_of_trace(self) -> int:
+        return self._trace.stat().st_size if self._trace.exists() else 0
+
+    def _events(self, run: str) -> Iterator[dict[str, Any]]:
+        """What the trace has of a run."""
+        store = self._store(run)
+        for line in self._trace.read_text().splitlines():
+            event: dict[str, Any] = json.loads(line)
+            if event["run"] == f"{store.flow}/{store.run}":
+                yield event
 
     def _results(self, run: str) -> dict[str, Any]:
         """The identity of every artifact of every task, by its name."""
@@ -215,15 +247,19 @@ class Rounds:
         if not run:
             return [], []
         store = self._store(run)
-        layout: Layout = store.layout
-        for line in self._trace.read_text().splitlines():
-            event = json.loads(line)
-            if event["run"] != f"{store.flow}/{store.run}":
-                continue
-            name = TaskName.of(event["task"])
-            commit = Path(store.storage.locate(layout.commit(name)))
+        for event in self._events(run):
+            commit = Path(store.storage.locate(store.layout.commit(TaskName.of(event["task"]))))
             if event["event"] == "committed":
                 winners[event["task"]] += 1
             elif commit.exists() and event["looked"] > commit.stat().st_ctime_ns + CLOCK_NANOSECONDS:
-                late.append(f"{event['task']} ({event['execution']})")
-        return late, [task for task, count in winners.items() if count > 1]
+                late.append(f"{event['task']} was started after its commit ({event['execution']})")
+        return late, [f"{task} has {count} commits" for task, count in winners.items() if count > 1]
+
+
+def _happens(happens: Callable[[], bool], driver: subprocess.Popen[bytes]) -> bool:
+    """Wait for it; False if the driver ended before."""
+    while not happens():
+        if driver.poll() is not None:
+            return False
+        time.sleep(0.005)
+    return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import click
 
 from daskflow.chaos.cluster import KillableCluster
 from daskflow.chaos.rounds import KINDS, Round, Rounds
+from daskflow.store import faults
 from daskflow.task import trace
 
 if TYPE_CHECKING:
@@ -74,8 +76,9 @@ def chaos(  # noqa: PLR0913, PLR0917 - one for each option
     folder = Path(tempfile.mkdtemp(prefix="daskflow-chaos-"))
     variables = {trace.VARIABLE: str(folder / "trace.jsonl")}
     if store_errors:
-        variables["DASKFLOW_CHAOS_STORE_ERRORS"] = f"{store_errors}:{seed}"
+        variables[faults.VARIABLE] = f"{store_errors}:{seed}"
     found: list[Round] = []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up, as after Ctrl-C
     try:
         with KillableCluster(folder, workers, variables) as cluster:
             rounds = Rounds(flow.absolute(), arguments, folder, cluster, kinds, seed)

@@ -154,6 +154,7 @@ def drive(invocation: Invocation, options: Options, begun: Begun) -> int:
         LAUNCHERS.close(run)
         raise
     try:
+        session.start_beating()
         with _ended(session, run) as ended:
             begun.prepare()
             invocation.banner()
@@ -236,17 +237,18 @@ def _drive(
     try:
         executor = _executor(opened, invocation, options, begun, run, console)
         driver = Driver(executor, frontier, console, limits, session.still_ours)
-        session.start_beating(driver.replaced)
-        with executor.hearing():
-            outcome = driver.run(ready)
+        session.when_replaced(driver.replaced)
+        try:
+            with executor.hearing():
+                outcome = driver.run(ready)
+        except ClusterError:  # the scheduler is lost
+            tell_what_to_do(console, begun.store)
+            raise
         if driver.held_by_another:
             raise RunHeld(driver.held_by_another)
         return outcome.status, tell_end(
             console, begun.store, frontier, outcome, time.monotonic() - begun.began
         )
-    except ClusterError:
-        tell_what_to_do(console, begun.store)
-        raise
     finally:
         console.close()
         if cluster != LOCAL:  # a cluster in this process ends with it, which is about to happen

@@ -22,26 +22,28 @@ TOO_LARGE = "< artifact too large >"
 @click.option(
     "--max-value-size",
     type=click.IntRange(min=0),
-    default=1000,
-    show_default=True,
-    help="Bytes of a value to show.",
+    help="Bytes of a value to show, 1000 unless given.",
 )
 @click.option("--include", metavar="NAME,NAME", help="Only these.")
 @click.option("--load", is_flag=True, help="Also load pickles, which runs the code they name.")
 @click.option("--file", "path", metavar="FILE", help="Pickle {pathspec: {name: value}} there, of any size.")
-@click.option("--json", "as_json", is_flag=True, help="For a program.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="For a program: a line of JSON an artifact, nothing shortened."
+)
 @click.pass_obj
 def dump(  # noqa: PLR0913,PLR0917 - one argument an option, passed by click by name
     invocation: Invocation,
     pathspec: str,
     private: bool,
-    max_value_size: int,
+    max_value_size: int | None,
     include: str | None,
     load: bool,
     path: str | None,
     as_json: bool,
 ) -> None:
     """Show the artifacts of a task, or of all tasks of a step or run."""
+    if as_json and max_value_size is not None:
+        raise click.UsageError("--json shows whole values. Leave --max-value-size out.")
     wanted = set(include.split(",")) if include else None
     chosen = {
         task: [artifact for artifact in _artifacts(task, private) if wanted is None or artifact.id in wanted]
@@ -50,17 +52,16 @@ def dump(  # noqa: PLR0913,PLR0917 - one argument an option, passed by click by 
     if path is not None:
         _write(path, chosen)
         return
-    shown = {
-        _short(task): {a.id: _described(a, max_value_size, load) for a in artifacts}
-        for task, artifacts in chosen.items()
-    }
-    if as_json:
-        click.echo(json.dumps(shown, indent=2, default=str))
-        return
-    for name, values in shown.items():
-        click.echo(f"Dumping output of {name}")
-        for artifact, facts in values.items():
-            click.echo(f"{artifact} [size: {facts['size']} type: {facts['type']}] = {facts['value']}")
+    limit = 1000 if max_value_size is None else max_value_size
+    for task, artifacts in chosen.items():
+        if not as_json:
+            click.echo(f"Dumping output of {_short(task)}")
+        for artifact in artifacts:
+            if as_json:
+                click.echo(json.dumps(_facts(task, artifact, load)))
+            else:
+                value = _value(artifact, limit, load)
+                click.echo(f"{artifact.id} [size: {artifact.size} type: {artifact.type}] = {value}")
 
 
 def _short(task: Task) -> str:
@@ -71,8 +72,24 @@ def _artifacts(task: Task, private: bool) -> list[DataArtifact]:
     return [task[name] for name in sorted(task._refs) if private or not name.startswith("_")]
 
 
-def _described(artifact: DataArtifact, limit: int, load: bool) -> dict[str, Any]:
-    return {"size": artifact.size, "type": artifact.type, "value": _value(artifact, limit, load)}
+def _facts(task: Task, artifact: DataArtifact, load: bool) -> dict[str, Any]:
+    """All that is known of an artifact, and its value if the record holds one that is JSON."""
+    found: dict[str, Any] = {
+        "task": task.pathspec,
+        "name": artifact.id,
+        "type": artifact.type,
+        "size": artifact.size,
+        "encoding": artifact.encoding,
+    }
+    if artifact.path is not None:
+        found["path"] = artifact.path
+    elif artifact.encoding != "pickle":
+        found["value"] = artifact._ref.inline
+    if artifact.rows is not None:
+        found |= {"rows": artifact.rows, "columns": len(artifact.schema), "schema": artifact.schema}
+    if artifact.encoding == "pickle":
+        found |= {"why": artifact.why} | ({"repr": repr(artifact.data)} if load else {})
+    return found
 
 
 def _value(artifact: DataArtifact, limit: int, load: bool) -> str:

@@ -80,8 +80,8 @@ def _tell_failure(console: Console, store: RunStore, result: TaskResult) -> None
 
 
 def _error(result: TaskResult) -> str:
-    """Type and text of what went wrong; many an exception has no text."""
-    return ": ".join(part for part in result.error or () if part)
+    """Type and text of what went wrong: many an exception has no text, and a process that died no type."""
+    return ": ".join(part for part in result.error or () if part not in ("", "process"))
 
 
 def counted(number: int, what: str) -> str:

@@ -53,13 +53,14 @@ def resume(invocation: Invocation, /, step: str | None, origin_run_id: str | Non
     def taken(name: TaskName) -> TaskRecord | None:
         return None if name.step in again else origin.task(name)
 
+    values = _parameters(invocation, origin)
     before = recover(Frontier(graph, nobody(origin)), taken)
     code = task_code.collect()
     takes = {"run": origin.run, "tasks": packed(before.done)}
     store = allocate(invocation, graph, code, options, decorators, takes)
 
     def prepare() -> None:
-        save_parameters(store, invocation.flow_class, graph, _parameters(invocation, origin))
+        save_parameters(store, invocation.flow_class, graph, values)
         click.echo(
             f"Run {store.flow}/{store.run} resumes {origin.run}: {len(before.done)} tasks are taken over.",
             err=True,
@@ -103,17 +104,16 @@ def continue_(invocation: Invocation, /, run: str | None, new_code: bool, **give
         )
     code = task_code.collect()
     snapshot, session = _snapshot(store, last, code, new_code)
+    if "code" in session:  # refuse before the run is told that it has new code
+        recover(Frontier(graph, nobody(store)), store.task)
 
     def ready(frontier: Frontier) -> Sequence[Planned]:
         return recover(frontier, store.task, lambda name: _attempts(store, name)).left
 
     def prepare() -> None:
+        _begun(store)
         if "code" in session:
             task_code.save(code, store, snapshot)
-        if store.task(PARAMETERS) is None:  # its first driver did not come so far
-            raise CommandException(
-                f"Run {store.flow}/{store.run} ended before it had begun: start a new one with run."
-            )
 
     begun = Begun(
         store,
@@ -171,6 +171,16 @@ def _snapshot(
     return number, {"snapshot": number, "code": code.describe()}
 
 
+def _begun(store: RunStore) -> TaskRecord:
+    """The run's parameters. Raises :class:`CommandException` if its first driver did not come so far."""
+    record = store.task(PARAMETERS)
+    if record is None:
+        raise CommandException(
+            f"Run {store.flow}/{store.run} ended before it had begun: start a new one with run."
+        )
+    return record
+
+
 def _attempts(store: RunStore, name: TaskName) -> int:
     """How many attempts of a task were made: the number of the next."""
     return max((int(each.partition(".")[0]) + 1 for each in store.executions(name)), default=0)
@@ -185,7 +195,7 @@ def _parameters(invocation: Invocation, origin: RunStore) -> dict[str, Any]:
         logger=lambda message: click.echo(str(message), err=True),
         ds_type="local",
     )
-    had = origin.parameters().artifacts
+    had = _begun(origin).artifacts
     values = {}
     for parameter in parameters_of(invocation.flow_class):
         name = parameter.variable

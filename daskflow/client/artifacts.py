@@ -61,12 +61,12 @@ class DataArtifact(OfRun[Any]):
 
     @property
     def encoding(self) -> str:
-        """``json``, ``parquet`` or ``pickle``."""
+        """``json``, ``typed-json``, ``parquet`` or ``pickle``."""
         return self._ref.encoding
 
     @property
     def why(self) -> str | None:
-        """Why a table is a pickle, None for everything else."""
+        """Why it is a pickle, None for everything else."""
         why: str | None = self._ref.info.get("why")
         return why
 

@@ -31,11 +31,19 @@ def running_cluster(address: str) -> Iterator[Any]:
             else error
         )
         raise ClusterError(f"Can't reach the cluster at {address}: {reason}.") from error
-    log = logging.getLogger("distributed")
-    before = log.level
-    log.setLevel(logging.CRITICAL + 1)  # what happens to the cluster is told in our words
+    with _silence(), client:  # it is silent also while the client closes
+        yield client
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """No lines of Dask's loggers, each of which has a level of its own: what happens to the cluster is told in our words."""
+    logs = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("distributed")]
+    before = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL + 1)
     try:
-        with client:
-            yield client
+        yield
     finally:
-        log.setLevel(before)
+        for log, level in zip(logs, before, strict=True):
+            log.setLevel(level)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from distributed import WorkerPlugin
@@ -12,6 +13,8 @@ from daskflow.task import devices
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+PATIENCE_SECONDS = 8.0
+"""How long a cluster that has no worker yet may take to show what its workers have."""
 _WHAT = {"CPU": "{:g} cores", "MEMORY": "{:,.0f} MB of memory", "GPU": "{:g} GPUs"}
 
 
@@ -46,6 +49,8 @@ def check(client: Any, demands: Mapping[str, Mapping[str, float]]) -> None:
 
     Raises :class:`ClusterError` with the demand and what the workers have.
     """
+    with contextlib.suppress(TimeoutError):
+        client.wait_for_workers(1, timeout=PATIENCE_SECONDS)
     offers = [worker["resources"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
     for step, demand in demands.items():
         if not any(all(offer.get(name, 0) >= need for name, need in demand.items()) for offer in offers):

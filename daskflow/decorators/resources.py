@@ -34,10 +34,10 @@ class resources(StepDecorator):
 
     def step_init(self, graph: Graph, node: Node) -> None:
         """Check the options."""
-        number_of(self, node, "cpu", at_least=0)
+        number_of(self, node, "cpu")
         for option, whole in (("memory", False), ("gpu", True)):
             if self.options[option] is not None:
-                number_of(self, node, option, at_least=0, whole=whole)
+                number_of(self, node, option, whole=whole)
 
     def step_policy(self, policy: Policy) -> Policy:
         """Ask for them."""

@@ -36,12 +36,8 @@ class retry(StepDecorator):
 
     def step_init(self, graph: Graph, node: Node) -> None:
         """Check the options."""
-        times = number_of(self, node, "times", at_least=0, whole=True)
-        if times + 2 > MAX_ATTEMPTS:
-            raise self.refuse(
-                node, f"has times={times:.0f}, and a task has at most {MAX_ATTEMPTS - 2} retries"
-            )
-        number_of(self, node, "minutes_between_retries", at_least=0)
+        number_of(self, node, "times", at_most=MAX_ATTEMPTS - 2, whole=True)
+        number_of(self, node, "minutes_between_retries")
         number_of(self, node, "backoff", at_least=1)
         truth_of(self, node, "jitter")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from daskflow.decorators.secret_sources import BACKENDS, Source, masked
 from daskflow.errors import SecretsError
-from daskflow.flow.decorator import StepDecorator
+from daskflow.flow.decorator import StepDecorator, truth_of
 
 if TYPE_CHECKING:
     from daskflow.flow.decorator import Attempt
@@ -44,10 +44,7 @@ class secrets(StepDecorator):
         role = self.options["role"]
         if role is not None and not isinstance(role, str):
             raise self.refuse(node, f"has role={role!r}, which is not the ARN of a role")
-        if not isinstance(self.options["allow_override"], bool):
-            raise self.refuse(
-                node, f"has allow_override={self.options['allow_override']!r}, which is not a boolean"
-            )
+        truth_of(self, node, "allow_override")
         try:
             self._sources()
         except ValueError as error:

@@ -42,7 +42,7 @@ class timeout(StepDecorator):
     def step_init(self, graph: Graph, node: Node) -> None:
         """Check the options."""
         for option in self.defaults:
-            number_of(self, node, option, at_least=0)
+            number_of(self, node, option)
         if self._seconds <= 0:
             raise self.refuse(node, "allows no time: give seconds, minutes or hours")
 

@@ -160,7 +160,7 @@ class Console:
 
     def started(self, spec: TaskSpec, pid: int) -> None:
         """A task's process runs."""
-        if spec.name not in self._running:  # it may be started once more, after its fork server or worker died
+        if spec.name not in self._running:  # else its fork server or worker has died, and it starts once more
             self._waiting.discard(spec.name)
             self._running.add(spec.name)
             self._steps.change(spec.name.step, waiting=-1, running=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
+import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,7 @@ class InlineExecutor:
         self._waiting: deque[Planned] = deque()
         self._committed: set[TaskName] = set()
         self._stopped = False
+        self._woken = threading.Event()
         console.lines_only()  # a debugger's prompt must stand where it is
         console.settle()
 
@@ -48,7 +49,7 @@ class InlineExecutor:
     def results(self, seconds: float | None) -> list[TaskResult]:
         """Run the next task, or sleep until the next one is due."""
         if not self._waiting:
-            time.sleep(seconds or 0)
+            self._woken.wait(seconds or 0)
             return []
         task = self._waiting.popleft()
         spec = task.spec
@@ -63,7 +64,8 @@ class InlineExecutor:
         return [result]
 
     def wake(self) -> None:
-        """There is nobody to wake."""
+        """Sleep no longer."""
+        self._woken.set()
 
     def stop(self, grace: float) -> None:
         """Run nothing more."""

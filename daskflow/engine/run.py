@@ -113,7 +113,7 @@ class Driver:
     def run(self, ready: Sequence[Planned]) -> Outcome:
         """Run what is ready and all that follows, until it has ended or the run has failed and what ran has ended."""
         with _signals_call(self._interrupt), _stops_with_its_terminal(self._executor):
-            self._submit(ready)
+            self._open(ready)
             while self._in_flight or (self._due and not self._stopped):
                 for result in self._executor.results(self._seconds_until_due()):
                     self._take(result)
@@ -142,11 +142,14 @@ class Driver:
         else:
             ready = self._frontier.done(result)
             if not self._stopped:
-                self._submit(ready)
+                self._open(ready)
+
+    def _open(self, region: Sequence[Planned]) -> None:
+        self._console.planned(region)
+        self._submit(region)
 
     def _submit(self, region: Sequence[Planned]) -> None:
         """Hand over what is ready: the region as one graph, or under a limit no more tasks than that at once."""
-        self._console.planned(region)
         if self._limits.in_flight is None:
             self._hand_over(region)
             return
@@ -187,8 +190,12 @@ class Driver:
         return max(0.0, self._due[0][0] - time.monotonic())
 
     def _submit_due(self) -> None:
-        while self._due and not self._stopped and self._due[0][0] <= time.monotonic():
-            self._hand_over([Planned(heapq.heappop(self._due)[2])])
+        """The attempts whose time has come, and what a limit held back while a task waits for its next attempt."""
+        due = []
+        while self._due and self._due[0][0] <= time.monotonic():
+            due.append(Planned(heapq.heappop(self._due)[2]))
+        if not self._stopped:
+            self._submit(due)
 
     def _too_wide(self, result: TaskResult) -> bool:
         cap = self._limits.max_num_splits

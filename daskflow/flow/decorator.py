@@ -124,21 +124,30 @@ class StepDecorator(Decorator):
         )
 
 
+MOST = 1e9
+"""Larger than what any number in an option can be meant to be: seconds of 30 years, megabytes of a petabyte."""
+
+
 def number_of(
-    decorator: StepDecorator, node: Node, option: str, *, at_least: float, whole: bool = False
+    decorator: StepDecorator,
+    node: Node,
+    option: str,
+    *,
+    at_least: float = 0,
+    at_most: float = MOST,
+    whole: bool = False,
 ) -> float:
     """The value of an option that must be a number.
 
-    Raises :class:`BadStepDecoratorException` if it is none, is less than ``at_least``, or is not ``whole``.
+    Raises :class:`BadStepDecoratorException` if it is none, is out of these bounds, or is not ``whole``.
     """
     value = decorator.options[option]
-    try:
-        number = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if not number >= at_least or number == float("inf") or (whole and number != int(number)):
+    number = float("nan") if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+    if not at_least <= number <= at_most or (whole and number != int(number)):
         kind = "a whole number" if whole else "a number"
-        raise decorator.refuse(node, f"has {option}={value!r}, which must be {kind} of at least {at_least:g}")
+        raise decorator.refuse(
+            node, f"has {option}={value!r}, which must be {kind} from {at_least:g} to {at_most:,.0f}"
+        )
     return number
 
 
@@ -202,7 +211,7 @@ def _named(name: str) -> type[StepDecorator]:
     if module:
         try:
             found = getattr(importlib.import_module(module), attribute, None)
-        except ImportError as error:
+        except Exception as error:  # a module of the user's may raise anything
             raise UnknownStepDecoratorException(f"'{name}' can't be imported: {error}.") from error
     if not (isinstance(found, type) and issubclass(found, StepDecorator)):
         raise UnknownStepDecoratorException(

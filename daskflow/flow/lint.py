@@ -329,7 +329,7 @@ def end_closes_splits(graph: Graph) -> None:
             split = graph[branches[-1][0]]
             advice = f"Add a join step after the branches of '{split.name}': 'def join(self, inputs)'."
             if split.type == "foreach" and parent not in split.targets:
-                advice = f"If '{parent}' is to join them, write 'def {parent}(self, inputs)'. Else a" + advice[1:]
+                advice = f"Write 'def {parent}(self, inputs)' if '{parent}' is to join them. {advice}"
             _blame(
                 end,
                 f"Step '{end.name}' is reached from '{parent}' while {_open(branches)} is still open. {advice}",

@@ -2,7 +2,7 @@
 
 If the environment variable ``DASKFLOW_CHAOS_STORE_ERRORS`` is ``RATE:SEED``, such as ``0.05:7``, that part of all operations
 of every store that the process opens goes wrong, in one of the ways of :data:`FAULTS`. Workers and tasks inherit it, as
-they do all variables. The seed, a text, decides which: the n-th try of an operation on a path goes the same way each time.
+they do all variables. The seed, any text, and the number of the process decide which.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ class Faulty:
 
     def open(self, path: str) -> BinaryIO:
         """A seekable reader."""
-        return self._do("open", path, lambda: self._storage.open(path))
+        if self._begin("open", path) == "unanswered":
+            raise self._trouble("open", path)
+        return self._storage.open(path)
 
     @contextlib.contextmanager
     def writer(self, path: str) -> Iterator[BinaryIO]:
@@ -109,7 +111,10 @@ class Faulty:
 
 
 def at_random(rate: float, seed: str, faults: Sequence[Fault] = FAULTS) -> Plan:
-    """A plan by which so many of all operations go wrong, from 0 to 1."""
+    """A plan by which so many of all operations go wrong, from 0 to 1.
+
+    By the same seed, the n-th try of an operation on a path goes the same way each time.
+    """
     seen: Counter[tuple[str, str]] = Counter()
 
     def plan(verb: str, path: str) -> Fault | None:
@@ -132,4 +137,4 @@ def as_asked_for(storage: Storage) -> Storage:
         share = -1
     if not 0 <= share < 1:
         raise SettingsError(f"{VARIABLE} is '{asked}'; it must be RATE:SEED, the rate from 0 to less than 1.")
-    return Faulty(storage, at_random(share, seed))
+    return Faulty(storage, at_random(share, f"{seed} {os.getpid()}"))

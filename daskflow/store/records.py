@@ -42,7 +42,7 @@ class ArtifactRef:
     hash
         Identity of the content; equal for equal content.
     encoding
-        ``json``, ``parquet`` or ``pickle``.
+        ``json``, ``typed-json``, ``parquet`` or ``pickle``.
     size
         Bytes as stored.
     type

@@ -47,19 +47,28 @@ class Session:
         self._store = store
         self.number = number
         self._over = threading.Event()
+        self._replaced_by = ""
+        self._tell: Callable[[str], None] = lambda _: None
         self._checked = _clock()
 
-    def start_beating(self, replaced: Callable[[str], None]) -> None:
-        """Beat on a thread until the session ends; ``replaced`` is told by whom, if another driver has taken over."""
-        threading.Thread(target=self._beat, args=(replaced,), name="daskflow-beat", daemon=True).start()
+    def start_beating(self) -> None:
+        """Beat on a thread until the session ends."""
+        threading.Thread(target=self._beat, name="daskflow-beat", daemon=True).start()
 
-    def _beat(self, replaced: Callable[[str], None]) -> None:
+    def when_replaced(self, tell: Callable[[str], None]) -> None:
+        """Let ``tell`` hear who it was, if another driver takes over, or has. It is called from any thread."""
+        self._tell = tell
+        if self._replaced_by:
+            tell(self._replaced_by)
+
+    def _beat(self) -> None:
         beats = 0
         while not self._over.wait(BEAT_SECONDS):
             beats += 1
             with contextlib.suppress(StoreError):  # a full disk must not end a run that may not need it
                 if self._is_replaced():
-                    replaced(held(self._store, self.number + 1, "has taken over").message)
+                    self._replaced_by = held(self._store, self.number + 1, "has taken over").message
+                    self._tell(self._replaced_by)
                     return
                 beat = {"format": records.FORMAT, "beats": beats, "at": timestamp()}
                 self._store.storage.replace(self._store.layout.driver_beat(self.number), records.encode(beat))

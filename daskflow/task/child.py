@@ -16,7 +16,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from daskflow.task import randomness, wire
+from daskflow.task import randomness, surroundings, wire
 from daskflow.task.guard import silence
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ _inherited: list[io.IOBase] = []
 
 def prepare_fork() -> None:
     """In the fork server, once the flow is loaded: all that is better done once than in every child."""
+    if not sys.modules.keys().isdisjoint(("pandas", "polars", "pyarrow")):
+        import pyarrow.parquet  # noqa: F401 - the first touch of a table would, in every child
+
+        from daskflow.store.serializers import pandas_frames, table_fingerprint  # noqa: F401 - as above
     gc.collect()
     wire.libc().fflush(None)  # else every child would print what the loading left in a buffer
     _inherited[:] = [value for value in gc.get_objects() if type(value) in _BUFFERS]
@@ -83,7 +87,7 @@ def muted() -> Iterator[None]:
 
 def run(connection: socket.socket, flow_class: type[FlowSpec]) -> NoReturn:
     """Take the spec, run the attempt, send the outcome, and leave as an interpreter leaves."""
-    from daskflow.task import attempt, surroundings
+    from daskflow.task import attempt
 
     spec: TaskSpec = pickle.loads(wire.receive(connection))
     surroundings.prepare(spec)

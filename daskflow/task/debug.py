@@ -46,7 +46,9 @@ class _Rehearsal(Execution):
         return ArtifactWriter(store, self.spec.name, self.spec.execution)
 
 
-def debug(spec: TaskSpec, flow_class: type[FlowSpec], store: RunStore, at_start: bool) -> BaseException | None:
+def debug(
+    spec: TaskSpec, flow_class: type[FlowSpec], store: RunStore, at_start: bool
+) -> BaseException | None:
     """Run a step with a task's inputs; where it raises, the debugger opens.
 
     Parameters

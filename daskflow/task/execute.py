@@ -73,6 +73,7 @@ class Launchers:
         self._timers: dict[str, list[threading.Timer]] = {}
         self._described: set[int] = set()
         self._keeper: threading.Thread | None = None
+        self._nothing_left = threading.Event()
 
     def start(self, run: RunContext, environment: _Environment = ()) -> Launcher:
         """The launcher of a run whose tasks have these variables too, started if it is not there.
@@ -84,6 +85,7 @@ class Launchers:
                 raise RunStopped(f"Run {run.flow}/{run.run} was stopped; none of its tasks starts any more.")
             launchers = self._by_run[run.token]
             if self._keeper is None:
+                self._nothing_left.clear()
                 self._keeper = threading.Thread(target=self._end_idle_ones, name="daskflow-idle", daemon=True)
                 self._keeper.start()
             if environment not in launchers:
@@ -93,8 +95,7 @@ class Launchers:
 
     def _end_idle_ones(self) -> None:
         """A launcher that has had nothing to do for a while ends: its driver may have been killed, and tells nobody."""
-        while True:
-            time.sleep(IDLE_SECONDS / 4)
+        while not self._nothing_left.wait(IDLE_SECONDS / 4):
             with self._lock:
                 ended = [
                     launchers.pop(environment)
@@ -102,12 +103,8 @@ class Launchers:
                     for environment, launcher in list(launchers.items())
                     if launcher.idle_seconds() > IDLE_SECONDS
                 ]
-                if not any(self._by_run.values()):
-                    self._keeper = None
             for launcher in ended:
                 launcher.close()
-            if self._keeper is None:
-                return
 
     def start_by_fork(self, run: RunContext, flow_class: type[FlowSpec], code: Code) -> None:
         """Let the run's tasks be forks of this process, if it can be forked; else start its launcher as ever."""
@@ -155,10 +152,16 @@ class Launchers:
             self._stopped.add(run.token)
             launchers = self._by_run.pop(run.token, {})
             timers = self._timers.pop(run.token, [])
+            keeper = None
+            if not any(self._by_run.values()):
+                keeper, self._keeper = self._keeper, None
+                self._nothing_left.set()
         for timer in timers:
             timer.cancel()
         for launcher in launchers.values():
             launcher.close()
+        if keeper is not None:
+            keeper.join()
 
     def describe(self, launcher: Launcher, sink: Sink) -> None:
         """Say once what a user should know about how tasks are started."""

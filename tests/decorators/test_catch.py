@@ -103,7 +103,7 @@ def test_the_failure_is_an_artifact_with_type_text_and_traceback(caught):
     failure = caught.value("work", "failure", "0")
 
     assert (failure.type, failure.exception) == ("builtins.ZeroDivisionError", "division by zero")
-    assert 'FAILURES[self.input](self)' in failure.stacktrace
+    assert "FAILURES[self.input](self)" in failure.stacktrace
     assert "ZeroDivisionError" in str(failure)
     assert caught.value("after", "of_before", "0") == "builtins.ZeroDivisionError"
 
@@ -193,7 +193,9 @@ FOREACH = {"next": "self.a, foreach='items'", "after": "b", "inputs": ", inputs"
 SWITCH = {"next": "{'a': self.a, 'b': self.b}, condition='way'", "after": "end", "inputs": "", "on_a": ""}
 
 
-@pytest.mark.parametrize(("shape", "why"), [(FOREACH, "its items are not known"), (SWITCH, "its choice is not known")])
+@pytest.mark.parametrize(
+    ("shape", "why"), [(FOREACH, "its items are not known"), (SWITCH, "its choice is not known")]
+)
 def test_it_cannot_be_on_a_step_on_whose_result_the_next_steps_depend(run_flow, shape, why):
     result = run_flow(ON.format(on_start="@catch", **shape), expect=1)
 

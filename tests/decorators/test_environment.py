@@ -76,7 +76,9 @@ def _hash_with_seed_7() -> int:
     import sys
 
     program = "print(hash('a text'))"
-    out = subprocess.run([sys.executable, "-c", program], env={"PYTHONHASHSEED": "7"}, capture_output=True, check=True)
+    out = subprocess.run(
+        [sys.executable, "-c", program], env={"PYTHONHASHSEED": "7"}, capture_output=True, check=True
+    )
     return int(out.stdout)
 
 

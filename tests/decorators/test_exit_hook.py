@@ -104,6 +104,26 @@ def test_after_a_failure_the_others_are_called_and_the_exit_status_stays(run_flo
     assert result.status() == "failed"
 
 
+def test_the_client_in_them_looks_where_the_run_is(run_flow):
+    result = run_flow(HOOKED, command=("--datastore", "elsewhere", "run"))
+
+    assert "sees Hooked/1 in " in result.stdout
+
+
+def test_each_driver_of_a_run_calls_them_when_it_ends(workspace):
+    place = workspace()
+    source = HOOKED.replace('if self.how == "badly":', 'if not os.path.exists("mended"):')
+    flow = place.write(source)
+    first = place.call("flow.py", "run", flow=flow)
+    (place.folder / "mended").touch()
+
+    second = place.call("flow.py", "continue", "1", flow=flow)
+
+    assert (first.returncode, second.returncode) == (1, 0)
+    assert "mourns\n" in first.stdout
+    assert "celebrates Hooked/1 True" in second.stdout
+
+
 def test_they_are_called_with_the_code_that_ran_whatever_was_edited_meanwhile(run_flow):
     result = run_flow(HOOKED, "--how", "edited")
 

@@ -57,7 +57,7 @@ COUNTED = """
 
 @pytest.mark.parametrize(
     ("options", "slots", "at_once"),
-    [("cpu=2", 2, 1), ("cpu=2", 4, 2), ("cpu=1", 3, 3), ("cpu=0.5", 2, 4), ("memory={memory}", 3, 1)],
+    [("cpu=2", 2, 1), ("cpu=2", 4, 2), ("cpu=1", 3, 3), ("cpu=0.5", 2, 2), ("memory={memory}", 3, 1)],
 )
 def test_no_more_tasks_run_at_once_than_the_workers_can_hold(run_flow, options, slots, at_once):
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
@@ -170,7 +170,7 @@ ONE = """
     ("options", "needs"),
     [
         ("cpu=3", "needs 3 cores. The workers have: 2 cores"),
-        ("memory=10**9", "needs 1 cores, 1,000,000,000 MB of memory"),
+        ("memory=10**8", "needs 1 cores, 100,000,000 MB of memory"),
         ("gpu=1", "needs 1 cores, 1 GPUs"),
     ],
 )
@@ -189,12 +189,12 @@ def test_without_a_cluster_resources_are_no_limit(run_flow):
 
 
 WRONG = {
-    "cpu=-1": "has cpu=-1, which must be a number of at least 0",
-    "cpu='two'": "has cpu='two', which must be a number of at least 0",
-    "cpu=None": "has cpu=None, which must be a number of at least 0",
-    "memory='4 GB'": "has memory='4 GB', which must be a number of at least 0",
-    "gpu=0.5": "has gpu=0.5, which must be a whole number of at least 0",
-    "gpu=True": "has gpu=True, which must be a whole number of at least 0",
+    "cpu=-1": "has cpu=-1, which must be a number from 0 to 1,000,000,000",
+    "cpu='two'": "has cpu='two', which must be a number from 0 to 1,000,000,000",
+    "cpu=None": "has cpu=None, which must be a number from 0 to 1,000,000,000",
+    "memory='4 GB'": "has memory='4 GB', which must be a number from 0 to 1,000,000,000",
+    "gpu=0.5": "has gpu=0.5, which must be a whole number from 0 to 1,000,000,000",
+    "gpu=True": "has gpu=True, which must be a whole number from 0 to 1,000,000,000",
     "disk=1": "@resources has no option disk; its options are: cpu, gpu, memory",
 }
 

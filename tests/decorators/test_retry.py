@@ -87,7 +87,10 @@ def test_each_attempt_has_a_process_a_record_and_a_log_of_its_own(retried):
 
     pids = {record.process["pid"] for record in failed} | {retried.value("work", "pid", "0")}
     assert len(pids) == 3
-    assert [record.logs["stdout"].text.split(" ", 1)[1] for record in failed] == ["attempt 0\n", "attempt 1\n"]
+    assert [record.logs["stdout"].text.split(" ", 1)[1] for record in failed] == [
+        "attempt 0\n",
+        "attempt 1\n",
+    ]
     assert [retried.run().load("of_the_attempt", r.artifacts["of_the_attempt"]) for r in failed] == [0, 1]
 
 
@@ -207,16 +210,16 @@ def test_a_task_that_waits_for_its_next_attempt_holds_no_slot_and_waits_longer_e
 
 
 WRONG = {
-    "times=-1": "times=-1, which must be a whole number of at least 0",
-    "times=1.5": "times=1.5, which must be a whole number of at least 0",
-    "times='many'": "times='many', which must be a whole number",
-    "times=True": "times=True, which must be a whole number",
-    "times=None": "times=None, which must be a whole number",
-    "times=float('inf')": "times=inf, which must be a whole number",
-    "times=5": "times=5, and a task has at most 4 retries",
-    "minutes_between_retries=-1": "minutes_between_retries=-1, which must be a number of at least 0",
+    "times=-1": "times=-1, which must be a whole number from 0 to 4",
+    "times=1.5": "times=1.5, which must be a whole number from 0 to 4",
+    "times='many'": "times='many', which must be a whole number from 0 to 4",
+    "times=True": "times=True, which must be a whole number from 0 to 4",
+    "times=None": "times=None, which must be a whole number from 0 to 4",
+    "times=float('inf')": "times=inf, which must be a whole number from 0 to 4",
+    "times=5": "times=5, which must be a whole number from 0 to 4",
+    "minutes_between_retries=-1": "minutes_between_retries=-1, which must be a number from 0 to 1,000,000,000",
     "minutes_between_retries=float('nan')": "minutes_between_retries=nan, which must be a number",
-    "backoff=0.5": "backoff=0.5, which must be a number of at least 1",
+    "backoff=0.5": "backoff=0.5, which must be a number from 1 to 1,000,000,000",
     "jitter='no'": "jitter='no', which must be True or False",
     "tmies=3": "@retry has no option tmies; its options are: backoff, jitter, minutes_between_retries, times",
     "3": "@retry takes its options by name, not 3",

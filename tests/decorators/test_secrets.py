@@ -294,6 +294,14 @@ def test_a_whole_flow_reads_from_the_secrets_manager_also_by_with(run_flow, acco
     assert result.value("start", "user") == "ada"
 
 
+def test_an_attempt_that_does_not_run_the_step_fetches_nothing():
+    gone = secrets(sources=[{"type": "inline", "options": {"env_vars": {"HOME": "taken"}}}])
+
+    gone.task_pre_step(None, Attempt("start", 1, fallback=True))
+
+    assert os.environ["HOME"] != "taken"
+
+
 # Mistakes are told before anything runs
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from daskflow import Task
 from daskflow.pathspec import TaskName
+from daskflow.store.logs import texts
 from tests.watching import living, wait_until
 
 SLOW = """
@@ -96,7 +97,9 @@ def test_a_timeout_is_raised_in_the_step_and_can_be_retried_and_caught(slow):
     assert "after" not in slow.names("work", SLEEPS)
 
 
-@pytest.mark.parametrize("task", [CATCHES, IN_C, LEAVES], ids=["catches everything", "in C", "leaves processes"])
+@pytest.mark.parametrize(
+    "task", [CATCHES, IN_C, LEAVES], ids=["catches everything", "in C", "leaves processes"]
+)
 def test_a_step_that_goes_on_all_the_same_is_killed(slow, task):
     attempts = failures(slow, task)
 
@@ -111,9 +114,9 @@ def test_a_step_that_goes_on_all_the_same_is_killed(slow, task):
 
 
 def test_a_step_that_catches_everything_had_its_chance(slow):
-    log = failures(slow, CATCHES)[0].logs["stdout"].text
+    log = failures(slow, CATCHES)[0].logs["stdout"]
 
-    assert log.count("never mind") == 1
+    assert texts(slow.run().storage, log) == ["never mind"]
 
 
 def test_what_the_step_started_ends_with_it(slow):
@@ -174,10 +177,10 @@ def test_no_alarm_is_left_after_a_step(run_flow):
 WRONG = {
     "": "allows no time: give seconds, minutes or hours",
     "(seconds=0, minutes=0)": "allows no time: give seconds, minutes or hours",
-    "(seconds=-1, minutes=1)": "has seconds=-1, which must be a number of at least 0",
-    "(minutes='1')": "has minutes='1', which must be a number of at least 0",
+    "(seconds=-1, minutes=1)": "has seconds=-1, which must be a number from 0 to 1,000,000,000",
+    "(minutes='1')": "has minutes='1', which must be a number from 0 to 1,000,000,000",
     "(hours=float('inf'))": "has hours=inf, which must be a number",
-    "(hours=1e300)": "has hours=1e+300, which must be",
+    "(hours=1e300)": "has hours=1e+300, which must be a number from 0 to 1,000,000,000",
     "(days=1)": "@timeout has no option days; its options are: hours, minutes, seconds",
 }
 

@@ -135,7 +135,7 @@ NONSENSE = {
     "retry:=3": "'=3' in --with retry:=3 is not 'option=value'",
     "retry:tmies=3": "@retry has no option tmies; its options are: backoff, jitter",
     "retry:times=x": "has times='x', which must be a whole number",
-    "retry:times=9": "a task has at most 4 retries",
+    "retry:times=9": "has times=9, which must be a whole number from 0 to 4",
     "catch": "@catch on step 'start' is not possible",
     "timeout": "allows no time",
     "environment:vars=3": "has vars=3, which is not a dict",

@@ -18,6 +18,7 @@ DOCUMENTS += [
     "docs/when-something-fails.md",
     "docs/resume-and-continue.md",
     "docs/debugging.md",
+    "docs/decorators.md",
     "docs/settings.md",
 ]
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -5,6 +5,7 @@ import linecache
 import pytest
 
 from daskflow.errors import LintWarn
+from daskflow.flow.decorator import StepDecorator
 from daskflow.flow.graph import Graph
 
 LINEAR = """
@@ -305,14 +306,14 @@ def test_self_may_have_another_name(flow_of):
 
 
 def test_decorators_are_listed_with_their_options(flow_of):
-    class Retry:
-        name = "retry"
-        options = {"times": 3}  # noqa: RUF012 - never changed
+    class again(StepDecorator):
+        name = "again"
+        defaults = {"times": 1}  # noqa: RUF012 - as the base class says
 
     flow = flow_of(LINEAR)
-    flow.middle.decorators.append(Retry())
+    again(times=3)(flow.middle)
 
-    assert Graph.of(flow)["middle"].decorators == ({"name": "retry", "options": {"times": 3}},)
+    assert Graph.of(flow)["middle"].decorators == ({"name": "again", "options": {"times": 3}},)
 
 
 def test_a_wrapped_step_is_read_from_what_it_wraps(flow_of):

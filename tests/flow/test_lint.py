@@ -103,6 +103,14 @@ BAD = {
     "no step": ("pass", "Flow 'Flow' has no steps"),
     "no start": (("a -> self.end", "end"), "has no start step.*It has: a, end"),
     "no end": (("start -> self.a", "a -> self.start"), "has no end step"),
+    "no end after the only step": (
+        ("start -> self.foo",),
+        "Step 'start' leads to 'foo', but is the only step of the flow.*up to one called 'end'",
+    ),
+    "a join of a foreach that lacks its inputs": (
+        ("start -> self.a, foreach='xs'", "a -> self.j", "j -> self.end", "end"),
+        r"split of 'start' is still open. Write 'def j\(self, inputs\)' if 'j' is to join them. Add a join step",
+    ),
     "two starts": (
         ("@step(start=True) a -> self.z", "@step(start=True) b -> self.z", "@step(end=True) z"),
         r"Only one step can be marked with @step\(start=True\), but 'a' \(line 3\), 'b' \(line 7\) are",

@@ -20,7 +20,8 @@ SOURCE = """
         @step
         def start(self):
             self.number, self._hidden, self.items = 5, "h", [1, 2]
-            self.big, self.thing = "x" * 3000, {1, 2}
+            self.big, self.thing = "x" * 3000, bytearray(b"ab")
+            self.mean, self.pairs = pandas.Series([1, 2]).mean(), {(1, "a"): {3}}
             self.frame = pandas.DataFrame({"column": [7, 8]})
             print("to stdout")
             print("to stderr", file=sys.stderr)
@@ -62,22 +63,57 @@ def test_dump_shows_values_but_loads_no_pickle(place):
     assert "big [size: 3002 type: str] = < artifact too large >" in out
     assert "column" in out
     assert ".parquet" in out
-    assert "type: set] = < a pickle" in out
+    assert "type: bytearray] = < a pickle" in out
+    assert "mean [size: 22 type: numpy.float64] = np.float64(1.5)" in out
+    assert "= {(1, 'a'): {3}}" in out
     assert "_hidden" not in out
 
 
 def test_dump_can_be_told_what_to_show(place):
-    assert "{1, 2}" in place.call("flow.py", "dump", "1/start/0", "--load").stdout
+    assert "bytearray(b'ab')" in place.call("flow.py", "dump", "1/start/0", "--load").stdout
     assert "x" * 3000 in place.call("flow.py", "dump", "1/start", "--max-value-size", "4000").stdout
     private = place.call("flow.py", "dump", "1/start", "--private", "--include", "_hidden,number").stdout
     assert private.splitlines()[1:] == [
         "_hidden [size: 3 type: str] = 'h'",
         "number [size: 1 type: int] = 5",
     ]
-    found = json.loads(place.call("flow.py", "dump", "1/start", "--json").stdout)
-    assert found["1/start/0"]["number"] == {"size": 1, "type": "int", "value": "5"}
     place.call("flow.py", "dump", "1/start", "--file", "all.pickle")
-    assert pickle.loads((place.folder / "all.pickle").read_bytes())["1/start/0"]["thing"] == {1, 2}
+    assert pickle.loads((place.folder / "all.pickle").read_bytes())["1/start/0"]["thing"] == bytearray(b"ab")
+
+
+def test_dump_for_a_program_is_a_line_of_json_an_artifact_and_shortens_nothing(place):
+    lines = [
+        json.loads(line) for line in place.call("flow.py", "dump", "1/start", "--json").stdout.splitlines()
+    ]
+    found = {line.pop("name"): line for line in lines}
+
+    assert {line.pop("task") for line in lines} == {"Left/1/start/0"}
+    assert found["number"] == {"type": "int", "size": 1, "encoding": "json", "value": 5}
+    assert found["big"]["value"] == "x" * 3000
+    assert found["mean"]["value"] == {"$numpy.float64": 1.5}
+    assert found["pairs"]["value"] == {"$dict": [[{"$tuple": [1, "a"]}, {"$set": [3]}]]}
+    frame = found["frame"]
+    assert Path(frame.pop("path")).stat().st_size == frame.pop("size")
+    assert frame == {
+        "type": "pandas.DataFrame",
+        "encoding": "parquet",
+        "rows": 2,
+        "columns": 1,
+        "schema": [["column", "int64"]],
+    }
+    assert found["thing"]["why"] == "values of type bytearray have no other form"
+    assert not {"value", "path", "repr"} & set(found["thing"])
+    (loaded,) = place.call(
+        "flow.py", "dump", "1/start", "--json", "--include", "thing", "--load"
+    ).stdout.splitlines()
+    assert json.loads(loaded)["repr"] == "bytearray(b'ab')"
+
+
+def test_dump_for_a_program_can_not_be_shortened(place):
+    done = place.call("flow.py", "dump", "1/start", "--json", "--max-value-size", "5")
+
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "Error: --json shows whole values. Leave --max-value-size out."
 
 
 def test_logs_show_both_streams_and_the_failed_task_too(place):
@@ -96,7 +132,7 @@ def test_logs_show_both_streams_and_the_failed_task_too(place):
 
 
 @pytest.mark.parametrize(
-    "command", [("dump", "1/nope"), ("logs", "9/start"), ("dump", "1"), ("logs", "1/work/7")]
+    "command", [("dump", "1/nope"), ("logs", "9/start"), ("dump", "1/start/7"), ("logs", "1/work/7")]
 )
 def test_what_is_not_there_is_one_error_and_no_traceback(place, command):
     done = place.call("flow.py", *command)

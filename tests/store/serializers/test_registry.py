@@ -32,7 +32,9 @@ class Outer:
     [
         (1, "json", None),
         ([1, "a", None], "json", None),
-        ((1,), "pickle", None),
+        ((1,), "typed-json", None),
+        (np.float64(1), "typed-json", None),
+        ({1: 1j}, "pickle", None),
         (np.zeros(10), "pickle", None),
         (np.zeros(10**6), "pickle", "pickle"),
         (pd.DataFrame({"a": [1]}), "parquet", "parquet"),
@@ -55,10 +57,12 @@ def test_the_first_serializer_that_is_exact_takes_a_value(
     assert len(encoded.hash) == 32
 
 
-def test_only_a_value_that_was_refused_says_why() -> None:
-    assert "why" not in roundtrip((1,))[0].info
-    assert "why" not in roundtrip(pd.DataFrame({"a": [1]}))[0].info
+def test_each_pickle_says_why_it_is_one_and_nothing_else_does() -> None:
+    for value in (1, (1,), pd.DataFrame({"a": [1]})):
+        assert "why" not in roundtrip(value)[0].info
     assert roundtrip(pd.DataFrame({"a": [1j]}))[0].info["why"] == "column 'a' has dtype complex128"
+    assert roundtrip({1: 1j})[0].info["why"] == "it is or holds a value of type complex"
+    assert roundtrip(Outer())[0].info["why"] == f"values of type {__name__}.Outer have no other form"
 
 
 @pytest.mark.parametrize(
@@ -80,13 +84,13 @@ def test_the_record_of_a_value_is_json() -> None:
 
 def test_an_encoding_of_a_newer_version_is_refused_by_name() -> None:
     with pytest.raises(
-        DataException, match=r"'zarr'; this version of daskflow knows json, parquet, pickle\."
+        DataException, match=r"'zarr'; this version of daskflow knows json, typed-json, parquet, pickle\."
     ):
         decode("zarr", {}, None, io.BytesIO)
 
 
 def test_pickle_is_last_because_it_takes_everything() -> None:
-    assert [serializer.encoding for serializer in SERIALIZERS] == ["json", "parquet", "pickle"]
+    assert [serializer.encoding for serializer in SERIALIZERS] == ["json", "typed-json", "parquet", "pickle"]
     assert SERIALIZERS[-1].takes(object())
 
 

@@ -6,9 +6,11 @@ import collections
 import datetime as dt
 import decimal
 import enum
+import io
 import json
 import math
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -25,12 +27,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daskflow.errors import DataException, DataMissing
-from daskflow.store.serializers import decode
+from daskflow.store.serializers import decode, encode
 from daskflow.store.serializers.typed_json import NUMPY
 
 ROOT = Path(__file__).parents[3]
 TOKYO = zoneinfo.ZoneInfo("Asia/Tokyo")
-NOON = dt.datetime(2024, 2, 29, 12, 0, 0, 5)  # noqa: DTZ001 - a time without a zone is what is meant
+NOON = dt.datetime(2024, 2, 29, 12, 0, 0, 5)
 
 FORMS: dict[str, tuple[Any, Any]] = {
     "nan": (math.nan, {"$float": "nan"}),
@@ -45,7 +47,7 @@ FORMS: dict[str, tuple[Any, Any]] = {
     "frozenset": (frozenset({True}), {"$frozenset": [True]}),
     "keys that are numbers": ({2: "two", 1: "one"}, {"$dict": [[2, "two"], [1, "one"]]}),
     "keys that are pairs": ({(1, "a"): [2]}, {"$dict": [[{"$tuple": [1, "a"]}, [2]]]}),
-    "a key like a tag": ({"$tuple": [1]}, {"$dict": [["$tuple", [1]]]}),
+    "a key like a tag": ({"$tuple": (1,)}, {"$dict": [["$tuple", {"$tuple": [1]}]]}),
     "no key like a tag": ({"$a": 1, "b": (2,)}, {"$a": 1, "b": {"$tuple": [2]}}),
     "float64": (np.float64(0.5), {"$numpy.float64": 0.5}),
     "float64 that is not finite": (np.float64("nan"), {"$numpy.float64": "nan"}),
@@ -54,6 +56,7 @@ FORMS: dict[str, tuple[Any, Any]] = {
     "uint8": (np.uint8(255), {"$numpy.uint8": 255}),
     "bool": (np.True_, {"$numpy.bool": True}),
     "text of an array": (np.str_("ä"), {"$numpy.str_": "ä"}),
+    "empty text of an array": (np.array([""])[0], {"$numpy.str_": ""}),
     "metrics": (
         {"auc": np.float64(0.75), "n": 3, "by": {"a": [np.int64(1)]}},
         {"auc": {"$numpy.float64": 0.75}, "n": 3, "by": {"a": [{"$numpy.int64": 1}]}},
@@ -75,7 +78,10 @@ FORMS: dict[str, tuple[Any, Any]] = {
     ),
     "decimal": (Decimal("1.10"), {"$decimal.Decimal": "1.10"}),
     "bytes": (b"\0\1", {"$bytes": "AAE="}),
-    "timestamp": (pd.Timestamp(NOON).as_unit("ns"), {"$pandas.Timestamp": ["2024-02-29T12:00:00.000005", "ns"]}),
+    "timestamp": (
+        pd.Timestamp(NOON).as_unit("ns"),
+        {"$pandas.Timestamp": ["2024-02-29T12:00:00.000005", "ns"]},
+    ),
     "timestamp of a zone": (
         pd.Timestamp("2024-02-29 12:00", tz=TOKYO).as_unit("s"),
         {"$pandas.Timestamp": ["2024-02-29T12:00:00+09:00", "s", "Asia/Tokyo"]},
@@ -104,13 +110,16 @@ def told(value: Any) -> Any:
         return kind, sorted(repr(told(item)) for item in value)
     if kind is dict:
         return kind, [(told(key), told(item)) for key, item in value.items()]
-    return kind, pickle.dumps(value), repr(value)
+    return kind, repr(value), None if kind is np.str_ else pickle.dumps(value)
 
 
 NO_FORM: dict[str, tuple[Any, str]] = {
     "subclass of int": (enum.IntEnum("Color", {"RED": 1}, module=__name__).RED, "type .*Color"),
     "named tuple": (NamedTuple("Pair", [("a", int)])(1), "type .*Pair"),
-    "ordered dict within": ([collections.OrderedDict(a=1)], r"holds a value of type collections\.OrderedDict"),
+    "ordered dict within": (
+        [collections.OrderedDict(a=1)],
+        r"holds a value of type collections\.OrderedDict",
+    ),
     "enum as a key": ({enum.Enum("Word", {"A": 1}, module=__name__).A: 1}, "type .*Word"),
     "array": (np.zeros(3), r"^values of type numpy\.ndarray have no other form$"),
     "array in a dict": ({"a": np.zeros(3)}, r"holds a value of type numpy\.ndarray"),
@@ -133,22 +142,16 @@ NO_FORM: dict[str, tuple[Any, str]] = {
     "surrogate in NumPy": (np.str_("\ud800"), "no valid Unicode"),
     "long integer": (2**20_000, "more than 8,192 bits"),
     "deep": (json.loads("[" * 51 + "]" * 51), "more than 50 levels"),
-    "deep tuple": (json.loads("[" * 26 + "]" * 26, object_hook=None), ""),
     "large": (tuple(range(9_000)), "larger than 16,384 bytes"),
     "large text": ("x" * 20_000, "larger than 16,384 bytes"),
     "large bytes": (b"x" * 15_000, "larger than 16,384 bytes"),
 }
-del NO_FORM["deep tuple"]
 
 
 @pytest.mark.parametrize(("value", "why"), NO_FORM.values(), ids=NO_FORM)
 def test_what_would_not_come_back_exactly_is_a_pickle_that_says_why(value: Any, why: str) -> None:
-    import re
+    encoded = encode(value, lambda _suffix: io.BytesIO())
 
-    try:
-        encoded, _, _ = roundtrip(value)
-    except DataException:  # a class made within an expression; how it was stored is what counts
-        raise
     assert encoded.encoding == "pickle"
     assert re.search(why, encoded.info["why"]), encoded.info["why"]
 
@@ -243,12 +246,12 @@ def test_a_time_zone_that_is_not_here_is_named() -> None:
 def test_reading_imports_numpy_and_pandas_only_for_a_value_of_theirs() -> None:
     program = """
 import sys
-from daskflow.store.serializers import decode
+from daskflow.store.serializers import decode, encode
 forms = ({"$tuple": [1]}, {"$datetime.datetime": ["2024-01-01", "Asia/Tokyo"]}, {"$decimal.Decimal": "1"},
          {"$bytes": ""}, {"$float": "nan"}, {"$numpy.int64": 1}, {"$pandas.Timestamp": ["2024-01-01", "ns"]})
 for form in forms:
     decode("typed-json", {}, form, None)
-    print(*[name for name in ("numpy", "pandas", "pyarrow", "cloudpickle.cloudpickle_fast") if name in sys.modules])
+    print(*[name for name in ("numpy", "pandas", "pyarrow", "polars") if name in sys.modules])
 """
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
@@ -287,7 +290,7 @@ def _numpy_scalars() -> st.SearchStrategy[Any]:
 ZONES = st.none() | st.just(dt.UTC) | st.sampled_from([TOKYO, zoneinfo.ZoneInfo("America/New_York")]) | st.builds(
     dt.timezone, st.timedeltas(dt.timedelta(hours=-23), dt.timedelta(hours=23))
 )  # fmt: skip
-SCALARS = st.one_of(
+_ANY = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(),
@@ -295,7 +298,8 @@ SCALARS = st.one_of(
     st.binary(min_size=8, max_size=8).map(lambda raw: struct.unpack("<d", raw)[0]),
     st.text(st.characters(), max_size=9),
     st.binary(max_size=9),
-    st.decimals(),
+    st.decimals(allow_nan=False),
+    st.sampled_from(["NaN", "-NaN17", "Infinity", "-0", "0E+9"]).map(Decimal),
     st.dates(),
     st.times(timezones=ZONES),
     st.datetimes(timezones=ZONES),
@@ -305,7 +309,18 @@ SCALARS = st.one_of(
     st.integers(-(2**40), 2**40).map(lambda n: pd.Timedelta(n).as_unit("us")),
     _numpy_scalars(),
 )
-HASHABLE = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3).map(tuple) | st.frozensets(inner, max_size=3))
+
+
+@st.composite
+def _scalars(draw: Any) -> Any:
+    """A function, so that what is made of it has a short name in hypothesis' messages."""
+    return draw(_ANY)
+
+
+SCALARS = _scalars()
+HASHABLE = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3).map(tuple) | st.frozensets(inner, max_size=3)
+)
 VALUES = st.recursive(
     HASHABLE,
     lambda inner: st.one_of(

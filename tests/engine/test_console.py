@@ -1,0 +1,150 @@
+"""What the lines of a run say about its steps."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+
+from daskflow.engine.console import STOPPED, Console
+from daskflow.engine.frontier import Planned
+from daskflow.engine.live import Live
+from daskflow.flow.node import Node
+from daskflow.pathspec import TaskName
+from daskflow.task.execute import _cause
+from daskflow.task.launcher import Ended
+from daskflow.task.spec import RunContext, TaskResult, TaskSpec
+
+RUN = RunContext("Flow", "1", store="", token="", cwd="", max_log_bytes=0, launcher="")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    return Terminal()
+
+
+@pytest.fixture
+def console(terminal):
+    opened = Console("1", Live(terminal))
+    yield opened
+    opened.close()
+
+
+def planned(*names):
+    """Tasks that wait, of steps that don't matter."""
+    node = object.__new__(Node)
+    return [Planned(TaskSpec(RUN, TaskName.of(name), node, (), ())) for name in names]
+
+
+def ran(console, planned_task, status="committed", **how):
+    console.started(planned_task.spec, 7)
+    console.finished(TaskResult(planned_task.spec.name, 0, status, **how))
+
+
+def screen(terminal):
+    """What can be read on the terminal, line by line: later lines are written over earlier ones."""
+    lines, row = [""], 0
+    for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", terminal.getvalue()):
+        if part == "\n":
+            row += 1
+            lines += [""] * (row == len(lines))
+        elif part == "\x1b[1A":
+            row -= 1
+        elif part == "\x1b[2K":
+            lines[row] = ""
+        elif part[0] not in "\x1b\r":
+            lines[row] += part
+    return [re.sub(r"  +[.0-9]+ s$", "", line.strip()) for line in lines if line.strip()]
+
+
+def states(terminal):
+    """The steps' lines, without the time."""
+    return [re.sub(r" +", " ", line) for line in screen(terminal) if line[0] in "✓✗■▶·-"]
+
+
+def test_a_step_that_never_ran_has_a_dash_and_one_that_failed_a_cross(console, terminal):
+    start, divide, join = planned("start/0", "divide/0", "join/0")
+    console.planned([start, divide, join])
+
+    ran(console, start)
+    ran(console, divide, "failed", error=("builtins.ValueError", "no"))
+    console.finished(TaskResult(join.spec.name, 0, "not_run"))
+    console.close()
+
+    assert states(terminal) == ["✓ start 1 done", "✗ divide 1 failed", "- join 1 not run"]
+
+
+def test_a_task_that_was_ended_with_its_run_is_stopped_and_not_failed(console, terminal):
+    (work,) = planned("work/0")
+    console.planned([work])
+
+    ran(console, work, "failed", error=STOPPED, final=True)
+    console.close()
+
+    assert states(terminal) == ["■ work 1 stopped"]
+
+
+def test_a_task_whose_step_asked_for_no_retry_has_failed(console, terminal):
+    (work,) = planned("work/0")
+    console.planned([work])
+
+    ran(console, work, "failed", error=("process", "Its process ended with exit status 202."), final=True)
+    console.close()
+
+    assert states(terminal) == ["✗ work 1 failed"]
+
+
+def test_a_task_that_waits_for_a_task_before_it_to_be_tried_again_is_counted_once(console, terminal):
+    first, second = planned("first/0", "second/0")
+    console.planned([first, second])
+
+    console.started(first.spec, 7)
+    console.finished(TaskResult(first.spec.name, 0, "failed"), again=True)
+    console.finished(TaskResult(second.spec.name, 0, "not_run"))
+    ran(console, first)
+    console.planned([second])
+    ran(console, second)
+    console.close()
+
+    assert states(terminal) == ["✓ first 1 done", "✓ second 1 done"]
+
+
+def test_the_last_words_of_a_run_stand_below_its_steps(console, terminal):
+    (start,) = planned("start/0")
+    console.planned([start])
+    ran(console, start)
+
+    console.lines_only()
+    console.say("Done!")
+    console.say("a table")
+    console.close()
+
+    assert screen(terminal)[-2:] == ["Done!", "a table"]
+    assert states(terminal) == ["✓ start 1 done"]
+
+
+def test_without_live_lines_a_task_is_told_when_it_starts(console, terminal):
+    (start,) = planned("start/0")
+
+    console.lines_only()
+    console.settle()
+    console.planned([start])
+    ran(console, start)
+    console.close()
+
+    assert screen(terminal) == ["[1/start/0 (pid 7)] Task is starting."]
+
+
+def test_what_is_stopped_is_told_in_the_words_of_the_one_who_ends_it():
+    (work,) = planned("work/0")
+    ended = Ended(7, None, None, 9, 0, 0.0, 0.0, killed=True)
+
+    assert ("process", _cause(ended, work.spec, out_of_memory=False)) == STOPPED
