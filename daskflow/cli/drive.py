@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from daskflow.cli.ending import tell_end, tell_what_to_do
+from daskflow.cli.ending import tell_end, tell_lost
 from daskflow.cli.entry import was_interrupted
 from daskflow.errors import ClusterError, RunHeld, StoreError
 from daskflow.flow.flow_decorator import RunEnd, decorators_of
@@ -241,9 +241,9 @@ def _drive(
         try:
             with executor.hearing():
                 outcome = driver.run(ready)
-        except ClusterError:  # the scheduler is lost
-            tell_what_to_do(console, begun.store)
-            raise
+        except ClusterError as error:  # the scheduler is lost
+            tell_lost(console, begun.store, error)
+            return "failed", error.message
         if driver.held_by_another:
             raise RunHeld(driver.held_by_another)
         return outcome.status, tell_end(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from daskflow.engine.console import Console
     from daskflow.engine.frontier import Frontier
     from daskflow.engine.run import Outcome
+    from daskflow.errors import ClusterError
     from daskflow.store.records import TaskRecord
     from daskflow.store.runs import RunStore
     from daskflow.task.spec import TaskResult
@@ -48,16 +49,22 @@ def tell_end(console: Console, store: RunStore, frontier: Frontier, outcome: Out
     progress = frontier.progress().items()
     steps = ", ".join(f"{step} {done} of {known}" for step, (done, known) in progress)
     console.say(f"{name} {outcome.status} after {seconds:.1f} s. Finished tasks: {steps}.")
-    tell_what_to_do(console, store)
+    _tell_what_to_do(console, store)
     if outcome.reason or not outcome.failures:
         return outcome.reason
     first = outcome.failures[0]
     return f"Task {first.name} failed: {_error(first)}"
 
 
-def tell_what_to_do(console: Console, store: RunStore) -> None:
-    """The commands that go on from where a run is."""
+def tell_lost(console: Console, store: RunStore, error: ClusterError) -> None:
+    """Say that the cluster is lost in the middle of a run."""
     console.lines_only()
+    console.say(f"{error.headline}: {error.message}")
+    _tell_what_to_do(console, store)
+
+
+def _tell_what_to_do(console: Console, store: RunStore) -> None:
+    """The commands that go on from where a run is."""
     console.say("What is finished is kept. To go on:")
     console.say(f"  {_command('continue', store.run)}    the same run, with the code it started with")
     console.say(

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from daskflow.task.spec import TaskResult, TaskSpec
 
 BACKLOG = 20_000
-"""Lines that wait for a slow reader before any are left out."""
+"""Lines that wait for a slow reader before any of a task's are left out; the run's own words never are."""
+_OF_TASKS = ("stdout", "stderr", "system")
 PATIENCE_SECONDS = 2.0
 """How long the end of a run waits for its reader."""
 REFRESH_SECONDS = 0.1
@@ -141,8 +142,9 @@ class Console:
         self._run = run
         self._display = display
         self._steps = _Steps()
-        self._queue: queue.Queue[_Line | threading.Event | None] = queue.Queue(BACKLOG)
+        self._queue: queue.SimpleQueue[_Line | threading.Event | None] = queue.SimpleQueue()
         self._left_out = 0
+        self._shown = 0
         self._waiting: set[TaskName] = set()
         self._running: set[TaskName] = set()
         self._gone = False
@@ -205,11 +207,11 @@ class Console:
 
     def close(self) -> None:
         """Show the rest, if its reader is still there."""
-        try:
-            self._queue.put(None, timeout=PATIENCE_SECONDS)
-        except queue.Full:  # the reader has stopped reading; the logs have it all
-            return
-        self._thread.join(PATIENCE_SECONDS)
+        self._queue.put(None)
+        shown = -1
+        while self._thread.is_alive() and shown != self._shown:  # else its reader has stopped reading; the logs have it all
+            shown = self._shown
+            self._thread.join(PATIENCE_SECONDS)
 
     def _label(self, spec: TaskSpec, pid: int) -> str:
         return f"{self._run}/{spec.name} (pid {pid})" if pid else f"{self._run}/{spec.name}"
@@ -217,10 +219,10 @@ class Console:
     def _put(self, line: _Line) -> None:
         if self._gone:
             return
-        try:
-            self._queue.put_nowait(line)
-        except queue.Full:
+        if line.stream in _OF_TASKS and self._queue.qsize() >= BACKLOG:
             self._left_out += 1
+        else:
+            self._queue.put(line)
 
     def _print_all(self) -> None:
         try:
@@ -243,6 +245,7 @@ class Console:
                     self._end_states()
                     continue
                 self._display.line(line.label, line.stream, line.text)
+                self._shown += 1
             if self._left_out and self._queue.empty():
                 count, self._left_out = self._left_out, 0
                 self._display.line(

@@ -24,17 +24,22 @@ class Live:
             console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
         )
         self._over = False
+        self._lines: list[Text] = []
 
     def line(self, label: str, stream: str, text: str) -> None:
         """Print one line: above the live ones, or below the last of them."""
         if stream == "system" and not self._over:  # the live lines say it
             return
-        shown = Text(f"[{label}] " if label else "", style="cyan")
+        shown = Text()
+        shown.append(f"[{label}] " if label else "", style="cyan")
         shown.append(text, style=_STYLES.get(stream, "default"))
-        self._console.print(shown)
+        self._lines.append(shown)
 
     def refresh(self, steps: dict[str, StepState]) -> None:
-        """Redraw the live lines."""
+        """Print what has come, all at once, and redraw the live lines."""
+        if self._lines:
+            self._console.print(Text("\n").join(self._lines))
+            self._lines.clear()
         if steps and not self._over:
             self._live.start()
             self._live.update(_table(steps), refresh=True)

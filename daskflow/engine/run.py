@@ -175,7 +175,8 @@ class Driver:
         """Another attempt, after its delay; meanwhile it holds no slot."""
         policy = spec.node.policy
         delay = policy.delay(spec.attempt - spec.first)
-        what = ": ".join(failed.error or ())
+        kind, words = failed.error or ("", "")
+        what = words if kind == "process" else f"{kind}: {words}"
         if spec.fallback:
             after = "its failure is dealt with by a decorator"
         else:

@@ -27,6 +27,12 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faults, "LATE_SECONDS", 0.001)
 
 
+@pytest.fixture
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails counts at once."""
+    monkeypatch.setattr(retries, "PATIENCE_SECONDS", 0)
+
+
 @pytest.fixture(params=["local", "faulty"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     """A store in a directory; a second time one that often fails for a moment (``faulty.only_local``: not)."""

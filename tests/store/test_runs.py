@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from children import at_once
+from faulty import only_local
 
 from daskflow.errors import DamagedRecordWarning, DataException, DataMissing, NotFound, StoreError
 from daskflow.pathspec import TaskName
@@ -155,6 +156,7 @@ def test_that_our_own_record_exists_already_means_that_we_won(
     assert run.commit(ours) == ours
 
 
+@only_local
 def test_a_commit_whose_last_call_failed_is_found_by_the_next_try(
     run: RunStore, record_of: Any, monkeypatch: pytest.MonkeyPatch
 ):

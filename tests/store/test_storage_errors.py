@@ -66,6 +66,7 @@ def test_a_full_disk_says_so_leaves_nothing_half_and_loses_nothing(small_disk: P
     assert storage.read("F/1/run.json") == b"before"
 
 
+@pytest.mark.usefixtures("no_patience")
 @pytest.mark.parametrize(
     "value", [os.urandom(100 << 10), os.urandom(2 << 20), "table"], ids=["pickle", "buffers", "table"]
 )
