@@ -17,6 +17,7 @@ from daskflow.cli.entry import was_interrupted
 from daskflow.errors import ClusterError, RunHeld, StoreError
 from daskflow.flow.flow_decorator import RunEnd, decorators_of
 from daskflow.flow.parameters import parameters_of
+from daskflow.store import retries
 from daskflow.store.sessions import open_session
 from daskflow.task.execute import LAUNCHERS
 from daskflow.task.spec import RunContext
@@ -230,6 +231,7 @@ def _drive(
     frontier = Frontier(begun.graph, run)
     ready = frontier.start() if begun.ready is None else begun.ready(frontier)
     console = Console(run.run, display_for())
+    retries.tell = console.notice
     cluster = _cluster(invocation, options)
     workers = options.max_workers or invocation.settings.max_workers
     limits = Limits(options.max_num_splits, None if cluster in (LOCAL, INLINE) else workers, options.grace)

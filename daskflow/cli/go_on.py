@@ -63,9 +63,7 @@ def resume(invocation: Invocation, /, step: str | None, origin_run_id: str | Non
         save_parameters(store, invocation.flow_class, graph, values)
         count = len(before.done)
         taken_over = "1 task is" if count == 1 else f"{count} tasks are"
-        click.echo(
-            f"Run {store.flow}/{store.run} resumes {origin.run}: {taken_over} taken over.", err=True
-        )
+        click.echo(f"Run {store.flow}/{store.run} resumes {origin.run}: {taken_over} taken over.", err=True)
 
     begun = Begun(
         store,

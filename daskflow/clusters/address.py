@@ -38,7 +38,9 @@ def running_cluster(address: str) -> Iterator[Any]:
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """No lines of Dask's loggers, each of which has a level of its own: what happens to the cluster is told in our words."""
-    logs = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("distributed")]
+    logs = [
+        logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("distributed")
+    ]
     before = [log.level for log in logs]
     for log in logs:
         log.setLevel(logging.CRITICAL + 1)

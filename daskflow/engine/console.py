@@ -209,7 +209,9 @@ class Console:
         """Show the rest, if its reader is still there."""
         self._queue.put(None)
         shown = -1
-        while self._thread.is_alive() and shown != self._shown:  # else its reader has stopped reading; the logs have it all
+        while (
+            self._thread.is_alive() and shown != self._shown
+        ):  # else its reader has stopped reading; the logs have it all
             shown = self._shown
             self._thread.join(PATIENCE_SECONDS)
 

@@ -101,7 +101,9 @@ class DaskExecutor:
 
     def _give_up(self) -> None:
         """Wait no longer for tasks that no worker has, or whose worker does not answer."""
-        with contextlib.suppress(Exception):  # the client may be closed, or the scheduler gone: nothing is waited for
+        with contextlib.suppress(
+            Exception
+        ):  # the client may be closed, or the scheduler gone: nothing is waited for
             self._client.cancel(list(self._futures.values()), force=True)
 
     def _on_all_workers(self, function: Callable[..., None], *arguments: object) -> threading.Thread:

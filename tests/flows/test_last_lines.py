@@ -145,3 +145,19 @@ def test_of_a_task_that_has_written_nothing_so_far_it_is_said_so(workspace):
     assert "Step 'Waiting/1/nowhere' does not exist" in unknown.stderr
     after = place.call("flow.py", "dump", "1/end")
     assert after.stderr.endswith("1/end has written nothing so far. (The run: interrupted.)\n")
+
+
+def test_on_a_terminal_a_failure_is_seen_below_all_that_a_step_has_printed(workspace):
+    place = workspace()
+    place.write(
+        SILENT.replace(
+            "raise KeyboardInterrupt", 'print("\\n".join(f"line {n}" for n in range(60_000))); 1 / 0'
+        )
+    )
+
+    status, seen = at_terminal(place, ("flow.py", "run"), [])
+
+    assert status == 1
+    assert "line 0" in seen
+    assert "Step failure: Step start (task-id 0) failed: builtins.ZeroDivisionError" in seen
+    assert "lines were not shown here; they are in the logs" in seen

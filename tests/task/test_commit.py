@@ -70,7 +70,8 @@ def test_a_full_disk_fails_the_attempt_with_the_stores_words(auto_bench: Bench):
         """
         import errno, os
         import numpy
-        from daskflow.store import storage
+        from daskflow.store import retries, storage
+        retries.PATIENCE_SECONDS = 0.1
         def full(descriptor):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.small = 1
