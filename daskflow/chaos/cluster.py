@@ -45,7 +45,8 @@ class KillableCluster:
 
     def __init__(self, folder: Path, workers: int, environment: dict[str, str]) -> None:
         self._folder = folder
-        self._environment = os.environ | environment | _tls(folder)
+        scratch = {"DASK_TEMPORARY_DIRECTORY": str(folder / "scratch")}
+        self._environment = os.environ | environment | scratch | _tls(folder)
         self._scheduler: subprocess.Popen[bytes] | None = None
         self._workers: list[subprocess.Popen[bytes]] = []
         self._size = workers
@@ -75,8 +76,7 @@ class KillableCluster:
             self._start_scheduler()
         self._workers = [worker for worker in self._workers if worker.poll() is None]
         while len(self._workers) < self._size:
-            arguments = ["--nthreads", "1", "--no-nanny", "--local-directory", str(self._folder / "scratch")]
-            self._workers.append(self._start("worker", self.address, *arguments))
+            self._workers.append(self._start("worker", self.address, "--nthreads", "1", "--no-nanny"))
 
     def _start_scheduler(self) -> None:
         told = self._folder / "scheduler.json"

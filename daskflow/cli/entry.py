@@ -52,22 +52,25 @@ class Invocation:
         URL of the store.
     quiet
         No banner.
+    decospecs
+        What ``--with`` says before the command.
     """
 
     flow_class: type[FlowSpec]
     settings: settings.Settings
     store: str
     quiet: bool
+    decospecs: tuple[str, ...] = ()
 
     def graph(self, decorators: Sequence[str] | None = None) -> Graph:
-        """The flow's graph, checked, with these decorators on every step that lacks them; by default those of the settings.
+        """The flow's graph, checked, with these decorators on every step that lacks them; by default those of settings and command line.
 
         Raises :class:`LintWarn` or :class:`BadStepDecoratorException`.
         """
         from daskflow.flow import decorator, lint
         from daskflow.flow.graph import Graph
 
-        chosen = self.settings.default_decospecs if decorators is None else decorators
+        chosen = self.decospecs if decorators is None else decorators
         decorator.attach(self.flow_class, chosen)
         graph = Graph.of(self.flow_class)
         lint.check(graph)
@@ -110,7 +113,9 @@ def commands_of(flow_class: type[FlowSpec]) -> click.Group:
     """The command line of a flow."""
 
     @click.pass_context
-    def top(ctx: click.Context, quiet: bool | None, datastore: str | None) -> None:
+    def top(
+        ctx: click.Context, quiet: bool | None, datastore: str | None, decospecs: tuple[str, ...]
+    ) -> None:
         found = settings.load()
         for note in found.notes:
             click.echo(note, err=True)
@@ -119,6 +124,7 @@ def commands_of(flow_class: type[FlowSpec]) -> click.Group:
             settings=found,
             store=settings.datastore_root(found, option=datastore),
             quiet=found.quiet if quiet is None else quiet,
+            decospecs=(*found.default_decospecs, *decospecs),
         )
         if ctx.invoked_subcommand is None:
             from daskflow.cli.check import check
@@ -134,6 +140,12 @@ def commands_of(flow_class: type[FlowSpec]) -> click.Group:
         params=[
             click.Option(["--quiet/--not-quiet"], default=None, help="No banner."),
             click.Option(["--datastore", "--datastore-root"], metavar="DIR", help="Where results are kept."),
+            click.Option(
+                ["--with", "decospecs"],
+                multiple=True,
+                metavar="DECORATOR",
+                help="Put a decorator on every step that lacks it: NAME or NAME:option=value,...; may be repeated.",
+            ),
         ],
     )
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 def resume(invocation: Invocation, /, step: str | None, origin_run_id: str | None, **given: Any) -> int:
     """Take over what is committed, run the rest."""
     options = Options.taken_from(given)
-    decorators = (*invocation.settings.default_decospecs, *options.decospecs)
+    decorators = (*invocation.decospecs, *options.decospecs)
     graph = invocation.graph(decorators)
     origin = _run(invocation, origin_run_id, "Resume could not find run id *{}*")
     again = downstream(graph, step) if step is not None else ()
@@ -94,6 +94,10 @@ def continue_(invocation: Invocation, /, run: str | None, new_code: bool, **give
     store = _run(invocation, run, "There is no run *{}*")
     record = store.record()
     decorators = tuple(record.get("decorators", ()))
+    if invocation.decospecs != invocation.settings.default_decospecs:
+        raise CommandException(
+            f"continue keeps the decorators that run {store.flow}/{store.run} started with; --with is for run and resume."
+        )
     graph = invocation.graph(decorators)
     last = last_session(store)
     ended = how_it_ended(store, last) if last is not None else None
@@ -198,6 +202,11 @@ def _parameters(invocation: Invocation, origin: RunStore) -> dict[str, Any]:
     values = {}
     for parameter in parameters_of(invocation.flow_class):
         name = parameter.variable
+        if name not in had and parameter.required and parameter.default is None:
+            raise CommandException(
+                f"Run {origin.flow}/{origin.run} has no value for the parameter '{parameter.name}', which is required: "
+                "give it a default, or start a new run."
+            )
         values[name] = origin.load(name, had[name]) if name in had else parameter.resolve_default(context)
     return values
 

@@ -66,7 +66,7 @@ def starting_options() -> list[click.Option]:
 def execute(invocation: Invocation, options: Options, given: dict[str, Any]) -> int:
     """Run the flow; returns the exit status."""
     began = time.monotonic()
-    decorators = (*invocation.settings.default_decospecs, *options.decospecs)
+    decorators = (*invocation.decospecs, *options.decospecs)
     graph = invocation.graph(decorators)
     user = invocation.settings.username()
     context = ParameterContext(

@@ -23,10 +23,10 @@ class Executor(Protocol):
         """Take a region; each of its tasks is in :meth:`results` once."""
         ...
 
-    def results(self, seconds: float | None) -> list[TaskResult]:
+    def results(self, seconds: float) -> list[TaskResult]:
         """What has ended since the last call.
 
-        Waits until there is something, :meth:`wake` is called, or so many seconds are over; None is for ever.
+        Waits until there is something, :meth:`wake` is called, or so many seconds are over.
         Raises :class:`ClusterError` if no more will come.
         """
         ...

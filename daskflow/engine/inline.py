@@ -46,10 +46,10 @@ class InlineExecutor:
         """Put it behind what waits already."""
         self._waiting.extend(region)
 
-    def results(self, seconds: float | None) -> list[TaskResult]:
+    def results(self, seconds: float) -> list[TaskResult]:
         """Run the next task, or sleep until the next one is due."""
         if not self._waiting:
-            self._woken.wait(seconds or 0)
+            self._woken.wait(seconds)
             return []
         task = self._waiting.popleft()
         spec = task.spec

@@ -72,7 +72,7 @@ class DaskExecutor:
             self._names[future] = name
             future.add_done_callback(self._events.put)
 
-    def results(self, seconds: float | None) -> list[TaskResult]:
+    def results(self, seconds: float) -> list[TaskResult]:
         """Wait for futures and for news of lost workers."""
         found = []
         with contextlib.suppress(queue.Empty):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from daskflow.task.spec import TaskResult, TaskSpec
 
 GRACE_SECONDS = 5.0
+LONGEST_WAIT = 1.0
+"""Seconds."""
 PATIENCE = 2
 """How many signals are orders to stop; one more ends the driver where it stands."""
 
@@ -115,7 +117,7 @@ class Driver:
         with _signals_call(self._interrupt), _stops_with_its_terminal(self._executor):
             self._open(ready)
             while self._in_flight or (self._due and not self._stopped):
-                for result in self._executor.results(self._seconds_until_due()):
+                for result in self._executor.results(self._seconds_to_wait()):
                     self._take(result)
                 self._submit_due()
         if self._frontier.finished:  # perhaps in the grace period
@@ -185,10 +187,11 @@ class Driver:
         self._console.notice(f"Task {spec.name} failed ({what}); {after}.")
         heapq.heappush(self._due, (time.monotonic() + delay, next(self._order), spec))
 
-    def _seconds_until_due(self) -> float | None:
+    def _seconds_to_wait(self) -> float:
+        """Until the next attempt is due, and never long: a signal that comes just before a wait is seen after it."""
         if not self._due or self._stopped:
-            return None
-        return max(0.0, self._due[0][0] - time.monotonic())
+            return LONGEST_WAIT
+        return min(LONGEST_WAIT, max(0.0, self._due[0][0] - time.monotonic()))
 
     def _submit_due(self) -> None:
         """The attempts whose time has come, and what a limit held back while a task waits for its next attempt."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from daskflow.errors import (
@@ -142,7 +143,7 @@ def number_of(
     Raises :class:`BadStepDecoratorException` if it is none, is out of these bounds, or is not ``whole``.
     """
     value = decorator.options[option]
-    number = float("nan") if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+    number = float("nan") if isinstance(value, bool) or not isinstance(value, Real) else float(value)
     if not at_least <= number <= at_most or (whole and number != int(number)):
         kind = "a whole number" if whole else "a number"
         raise decorator.refuse(

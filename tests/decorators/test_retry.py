@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from datetime import timedelta
 
 import pytest
@@ -142,6 +143,32 @@ def test_a_step_can_say_that_it_is_not_to_be_tried_again(run_flow, how):
     result = run_flow(source, expect=1)
 
     assert result.failed("start").attempt == 0
+
+
+def test_other_exit_statuses_are_failures_like_any(run_flow):
+    source = ONE.format(
+        decorator="@retry(times=1, minutes_between_retries=0)", body="current.retry_count or sys.exit(203)"
+    )
+
+    assert run_flow(source).failed("start").attempt == 0
+
+
+@pytest.mark.parametrize("cluster", ["local", "inline"])
+def test_who_stops_a_run_that_waits_for_an_attempt_need_not_wait_for_it(workspace, cluster):
+    place = workspace()
+    decorator = "@retry(times=1, minutes_between_retries=60)"
+    flow = place.write(ONE.format(decorator=decorator, body="raise ValueError('no')"))
+
+    with place.start("flow.py", "run", "--cluster", cluster) as process:
+        said = ""
+        while "follows in" not in said:
+            said += process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+
+    result = place.result(process, flow, said + out, err)
+    assert process.returncode == 1, result.text
+    assert result.status() == "interrupted"
 
 
 def test_a_bare_retry_is_three_more_attempts(run_flow):

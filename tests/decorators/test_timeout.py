@@ -12,6 +12,7 @@ from tests.watching import living, wait_until
 SLOW = """
     import os
     import pathlib
+    import signal
     import subprocess
     import sys
     import time
@@ -32,6 +33,10 @@ SLOW = """
     def never_returns_to_the_interpreter(flow):
         sum(range(10**13))
 
+    def hears_no_signal(flow):
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        time.sleep(300)
+
     def leaves_processes(flow):
         program = "import os, time; os.setsid(); open('child', 'w').write(str(os.getpid())); time.sleep(300)"
         subprocess.Popen([sys.executable, "-c", program])
@@ -44,7 +49,8 @@ SLOW = """
         if current.retry_count == 0:
             time.sleep(300)
 
-    WAYS = [sleeps, catches_everything, never_returns_to_the_interpreter, leaves_processes, is_quick, dies_slowly_once]
+    WAYS = [sleeps, catches_everything, never_returns_to_the_interpreter, leaves_processes, is_quick]
+    WAYS += [dies_slowly_once, hears_no_signal]
 
     class Slow(FlowSpec):
         @step
@@ -74,12 +80,12 @@ SLOW = """
     if __name__ == "__main__":
         Slow()
 """
-SLEEPS, CATCHES, IN_C, LEAVES, QUICK, ONCE = map(str, range(6))
+SLEEPS, CATCHES, IN_C, LEAVES, QUICK, ONCE, DEAF = map(str, range(7))
 
 
 @pytest.fixture(scope="module")
 def slow(run_flow):
-    return run_flow(SLOW, "--max-workers", "6")
+    return run_flow(SLOW, "--max-workers", "7")
 
 
 def failures(result, task, step="work"):
@@ -98,7 +104,7 @@ def test_a_timeout_is_raised_in_the_step_and_can_be_retried_and_caught(slow):
 
 
 @pytest.mark.parametrize(
-    "task", [CATCHES, IN_C, LEAVES], ids=["catches everything", "in C", "leaves processes"]
+    "task", [CATCHES, IN_C, LEAVES, DEAF], ids=["catches all", "in C", "leaves processes", "deaf"]
 )
 def test_a_step_that_goes_on_all_the_same_is_killed(slow, task):
     attempts = failures(slow, task)

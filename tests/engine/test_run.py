@@ -81,6 +81,7 @@ class FakeExecutor:
         self.started: list[Started] = []
         self.ended: dict[tuple[TaskName, int], float] = {}
         self.graces: list[float] = []
+        self.idle = 0
         self.before_results: Callable[[], None] = lambda: None
 
     def hearing(self) -> AbstractContextManager[None]:
@@ -98,13 +99,14 @@ class FakeExecutor:
                 Started(spec.name, spec.attempt, self.clock.now, spec.fallback, len(self.there))
             )
 
-    def results(self, seconds: float | None) -> list[TaskResult]:
+    def results(self, seconds: float) -> list[TaskResult]:
         self.before_results()
         ready = [
             name for name, task in self.there.items() if not any(up in self.there for up in task.upstream)
         ]
-        if not ready or (seconds == 0):
-            assert seconds is not None, "the driver waits for ever, and nothing is left to wait for"
+        self.idle = 0 if ready else self.idle + 1
+        assert self.idle < 10_000, "the driver waits for ever, and nothing is left to wait for"
+        if not ready or seconds == 0:
             self.clock.now += seconds
             return []
         self.clock.now += 1

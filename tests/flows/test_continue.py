@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 from collections import Counter
 
 import pytest
@@ -148,6 +149,48 @@ def test_whatever_ends_the_driver_the_same_run_goes_on_and_nothing_committed_run
     assert run.status == "successful"
     assert run["join"].task.data.origin is None
     assert os.listdir(place.folder / "store" / "Continued") == ["1"]
+
+
+@pytest.fixture
+def cluster(workspace):
+    """The address of a scheduler with a worker of two slots, which outlive any driver."""
+    place = workspace()
+    dask = ("-m", "dask")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    where = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", "s.json")
+    started = [place.start(*dask, "scheduler", *where, **quiet)]
+    try:
+        wait_until((place.folder / "s.json").exists)
+        found = json.loads((place.folder / "s.json").read_text())["address"]
+        worker = ("worker", found, "--nthreads", "2", "--no-nanny", "--no-dashboard")
+        started.append(place.start(*dask, *worker, **quiet))
+        yield found
+    finally:
+        for process in reversed(started):  # the worker first: one whose scheduler is gone waits for it
+            process.terminate()
+            process.wait(60)
+
+
+@pytest.mark.parametrize("workers_finish", ["before", "meanwhile"])
+def test_work_that_a_shared_cluster_finishes_without_its_driver_counts(workspace, cluster, workers_finish):
+    place = workspace()
+    place.write(SOURCE)
+    options = ("--cluster", cluster, "--max-workers", "2")
+    with place.start("flow.py", "run", "--alpha", "3", *options) as process:
+        wait_until(
+            lambda: len(committed(place)) == 5 and bodies(place)["1/work/4"] and bodies(place)["1/work/5"]
+        )
+        process.kill()
+    if workers_finish == "before":
+        (place.folder / "go").touch()
+        wait_until(lambda: len(committed(place)) == 7)
+
+    let_go_on(place, *options)
+
+    assert run_of(place).data.results == [3 * i for i in range(8)]
+    assert [bodies(place)[f"1/work/{i}"] for i in range(4)] == [1] * 4
+    if workers_finish == "before":
+        assert [bodies(place)[f"1/work/{i}"] for i in range(8)] == [1] * 8
 
 
 def test_attempts_that_left_something_behind_are_numbered_on(half_done):

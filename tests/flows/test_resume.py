@@ -251,6 +251,21 @@ def test_a_new_parameter_gets_its_default(workspace):
     assert client(place, 2).data.seen == (1, 5, 1)
 
 
+def test_a_new_parameter_that_is_required_has_no_value(workspace):
+    place = workspace()
+    flow = place.write(SOURCE)
+    assert place.call("flow.py", "run", "--max-workers", "4", flow=flow).returncode == 1
+    place.write(
+        SOURCE.replace("CONSTANT = 1", 'beta = Parameter("beta", required=True)\n        CONSTANT = 1')
+    )
+
+    result = place.call("flow.py", "resume", flow=flow)
+
+    assert result.returncode == 1
+    assert "Run Resumed/1 has no value for the parameter 'beta', which is required" in result.stderr
+    assert not (place.folder / "store" / "Resumed" / "2").exists()
+
+
 LOOP = """
     import pathlib
     from daskflow import FlowSpec, current, step
