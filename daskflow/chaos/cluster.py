@@ -19,7 +19,6 @@ from daskflow.task import wire
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Sequence
     from pathlib import Path
 
 START_SECONDS = 60.0
@@ -113,15 +112,19 @@ class KillableCluster:
             self._scheduler.kill()
             self._scheduler.wait()
             return True
-        there = self._workers if what == "worker" else self._tasks()
-        if not there:
-            return False
-        victim = chance.choice(there)
+        if what == "worker":
+            worker = chance.choice(self._workers)
+            worker.kill()
+            worker.wait()
+            return True
+        tasks = self._tasks()
         with contextlib.suppress(psutil.NoSuchProcess):
-            victim.kill()
-        return True
+            if tasks:
+                chance.choice(tasks).kill()
+                return True
+        return False
 
-    def _tasks(self) -> Sequence[psutil.Process]:
+    def _tasks(self) -> list[psutil.Process]:
         """Processes of tasks: worker, guard, fork server, task."""
         found = []
         for worker in self._workers:

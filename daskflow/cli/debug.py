@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from daskflow.cli.go_on import nobody
+from daskflow.cli.go_on import check_parameters, nobody
 from daskflow.cli.pathspecs import task_of
 from daskflow.engine.frontier import Frontier
 from daskflow.engine.resume import recover
@@ -31,6 +31,7 @@ def debug(invocation: Invocation, task: str, pdb_at_start: bool) -> int:
     Nothing is stored. Decorators that deal with failures and time (@retry, @catch, @timeout) are left out.
     """
     store, name = task_of(invocation, task)
+    check_parameters(invocation.flow_class, store)
     spec = _spec(invocation, store, name)
     error = run_again(spec, invocation.flow_class, store, pdb_at_start)
     if error is None:

@@ -106,6 +106,8 @@ class Begun:
         Called once this driver holds the run and before anything runs.
     ready
         What is ready, from a new frontier; None for its first region.
+    begins
+        How the driver's first line says what it does.
     """
 
     store: RunStore
@@ -117,6 +119,7 @@ class Begun:
     session: dict[str, Any] = field(default_factory=dict)
     prepare: Callable[[], None] = lambda: None
     ready: Callable[[Frontier], Sequence[Planned]] | None = None
+    begins: str = "starts"
 
 
 def drive(invocation: Invocation, options: Options, begun: Begun) -> int:
@@ -270,7 +273,7 @@ def _executor(
     if cluster == INLINE:
         from daskflow.engine.inline import InlineExecutor
 
-        console.say(f"Run {run.flow}/{run.run} starts, in this process.")
+        console.say(f"Run {run.flow}/{run.run} {begun.begins}, in this process.")
         return InlineExecutor(invocation.flow_class, console)
     from daskflow.clusters import dashboard_link, open_cluster
     from daskflow.engine.on_dask import DaskExecutor
@@ -285,5 +288,5 @@ def _executor(
 
         resources.provide(client)
         resources.check(client, demands)
-    console.say(f"Run {run.flow}/{run.run} starts. Dashboard: {dashboard_link(client)}")
+    console.say(f"Run {run.flow}/{run.run} {begun.begins}. Dashboard: {dashboard_link(client)}")
     return DaskExecutor(client, run, console, counted=bool(demands))

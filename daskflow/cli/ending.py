@@ -10,8 +10,11 @@ from daskflow.cli.entry import program
 from daskflow.errors import StoreError
 from daskflow.pathspec import TaskName
 from daskflow.store.logs import texts
+from daskflow.task.spec import told
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from daskflow.engine.console import Console
     from daskflow.engine.frontier import Frontier
     from daskflow.engine.run import Outcome
@@ -33,27 +36,34 @@ def tell_end(console: Console, store: RunStore, frontier: Frontier, outcome: Out
     console.lines_only()
     name = f"{store.flow}/{store.run}"
     if outcome.status == "successful":
-        console.say(f"Done! {name}: {counted(outcome.done, 'task')} in {seconds:.1f} s.")
+        caught = f", {outcome.caught} of them with a failure that was caught," if outcome.caught else ""
+        console.say(f"Done! {name}: {counted(outcome.done, 'task')}{caught} in {seconds:.1f} s.")
         tables = _tables(store)
         for table, path in tables[:MOST_TABLES]:
             console.say(f"  {table}: pandas.read_parquet({path!r})")
         if len(tables) > MOST_TABLES:
             console.say(f"  and {counted(len(tables) - MOST_TABLES, 'more table')}")
         return ""
-    for result in outcome.failures[:MOST_FAILURES]:
+    for result in outcome.failures[:1]:
         _tell_failure(console, store, result)
+    for result in outcome.failures[1:MOST_FAILURES]:
+        console.say(f"Also failed: {store.run}/{result.name}: {_first_line(told(result.error))}")
     if len(outcome.failures) > MOST_FAILURES:
         console.say(f"{counted(len(outcome.failures) - MOST_FAILURES, 'more task')} failed.")
     if outcome.reason:
         console.say(outcome.reason)
-    progress = frontier.progress().items()
-    steps = ", ".join(f"{step} {done} of {known}" for step, (done, known) in progress)
-    console.say(f"{name} {outcome.status} after {seconds:.1f} s. Finished tasks: {steps}.")
-    _tell_what_to_do(console, store)
+    failed = {result.name.step for result in outcome.failures}
+    steps = ", ".join(
+        f"{step} {done} of {known}"
+        for step, (done, known) in frontier.progress().items()
+        if done or step in failed
+    )
+    console.say(f"{name} {outcome.status} after {seconds:.1f} s. Finished tasks: {steps or 'none'}.")
+    _tell_what_to_do(console, store, outcome.failures[:1])
     if outcome.reason or not outcome.failures:
         return outcome.reason
     first = outcome.failures[0]
-    return f"Task {first.name} failed: {_error(first)}"
+    return f"Task {first.name} failed: {told(first.error)}"
 
 
 def tell_lost(console: Console, store: RunStore, error: ClusterError) -> None:
@@ -63,18 +73,30 @@ def tell_lost(console: Console, store: RunStore, error: ClusterError) -> None:
     _tell_what_to_do(console, store)
 
 
-def _tell_what_to_do(console: Console, store: RunStore) -> None:
+def _tell_what_to_do(console: Console, store: RunStore, failures: Sequence[TaskResult] = ()) -> None:
     """The commands that go on from where a run is."""
     console.say("What is finished is kept. To go on:")
-    console.say(f"  {_command('continue', store.run)}    the same run, with the code it started with")
-    console.say(
-        f"  {_command('resume', '--origin-run-id', store.run)}    a new run, with the code as it is now"
-    )
+    commands = [
+        (_command("continue", store.run), "the same run, as long as its code is unchanged"),
+        (_command("resume", "--origin-run-id", store.run), "a new run, with the code as it is now"),
+        *(
+            (_command("debug", f"{store.run}/{each.name}"), "that task again, here, under pdb")
+            for each in failures
+        ),
+    ]
+    width = max(len(command) for command, _ in commands)
+    for command, what in commands:
+        console.say(f"  {command:{width}}  # {what}")
+
+
+def _first_line(text: str, longest: int = 200) -> str:
+    line = text.partition("\n")[0]
+    return line if len(line) <= longest else f"{line[:longest]} ..."
 
 
 def _tell_failure(console: Console, store: RunStore, result: TaskResult) -> None:
     console.say(
-        f"Step failure: Step {result.name.step} (task-id {result.name.task_id}) failed: {_error(result)}"
+        f"Step failure: Step {result.name.step} (task-id {result.name.task_id}) failed: {told(result.error)}"
     )
     record = _record(store, result)
     if record is not None and not record.logs:  # its output went to the terminal and nowhere else
@@ -84,11 +106,6 @@ def _tell_failure(console: Console, store: RunStore, result: TaskResult) -> None
         console.say(f"    {line}")
     left_out = f" ({len(lines) - MOST_LINES} more lines of stderr)" if len(lines) > MOST_LINES else ""
     console.say(f"  Its log: {_command('logs', f'{store.run}/{result.name}')}{left_out}")
-
-
-def _error(result: TaskResult) -> str:
-    """Type and text of what went wrong: many an exception has no text, and a process that died no type."""
-    return ": ".join(part for part in result.error or () if part not in ("", "process"))
 
 
 def counted(number: int, what: str) -> str:

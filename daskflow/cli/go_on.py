@@ -14,7 +14,7 @@ from daskflow.errors import CommandException
 from daskflow.flow.parameters import ParameterContext, parameters_of
 from daskflow.store.layout import PARAMETERS
 from daskflow.store.runs import RunStore, packed, run_numbers
-from daskflow.store.sessions import how_it_ended, last_session
+from daskflow.store.sessions import how_it_ended, last_session, snapshot_of
 from daskflow.store.storage import storage_at
 from daskflow.task import code as task_code
 from daskflow.task.spec import RunContext
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from daskflow.cli.entry import Invocation
     from daskflow.engine.frontier import Planned
+    from daskflow.flow.spec import FlowSpec
     from daskflow.pathspec import TaskName
     from daskflow.store.records import TaskRecord
 
@@ -105,6 +106,7 @@ def continue_(invocation: Invocation, /, run: str | None, new_code: bool, **give
         raise CommandException(
             f"Run {store.flow}/{store.run} has succeeded: nothing is left to do. Use resume to run some of it again."
         )
+    check_parameters(invocation.flow_class, store)
     code = task_code.collect()
     snapshot, session = _snapshot(store, last, code, new_code)
     if "code" in session:  # refuse before the run is told that it has new code
@@ -127,6 +129,7 @@ def continue_(invocation: Invocation, /, run: str | None, new_code: bool, **give
         session=session,
         prepare=prepare,
         ready=ready,
+        begins="goes on",
     )
     return drive(invocation, options, begun)
 
@@ -139,7 +142,9 @@ def _run(invocation: Invocation, number: str | None, unknown: str) -> RunStore:
         user = invocation.settings.user
         for found in reversed(numbers):
             store = RunStore(storage, flow, str(found))
-            if store.record().get("user") == user:
+            if (
+                store.record().get("user") == user and len(store.steps()) > 1
+            ):  # one beside the parameters: it had begun
                 return store
         raise CommandException(
             f"A previous run id was not found: {user or 'nobody'} has no run of {flow} in {storage.url}."
@@ -157,17 +162,15 @@ def _snapshot(
     store: RunStore, last: int | None, code: task_code.Code, new_code: bool
 ) -> tuple[int, dict[str, Any]]:
     """The session whose code the run goes on with, and what the new session's record has to say of it."""
-    snapshot = 0
-    if last:
-        snapshot = int((store.read(store.layout.driver(last)) or {}).get("snapshot", 0))
-    then = task_code.described(store, snapshot)
+    snapshot = snapshot_of(store, last)
+    then = store.code(snapshot)
     if then["hash"] == code.hash:
         return snapshot, {"snapshot": snapshot}
     if not new_code:
         now = code.describe()["files"]
         files = sorted(path for path in {*now, *then["files"]} if now.get(path) != then["files"].get(path))
         raise CommandException(
-            f"The code has changed since run {store.flow}/{store.run} started: {', '.join(files) or 'another file'}. "
+            f"The code has changed since run {store.flow}/{store.run} last ran: {', '.join(files) or 'another file'}. "
             "Use --new-code to go on with the code as it is now, or resume to do so in a new run."
         )
     number = 0 if last is None else last + 1
@@ -209,6 +212,17 @@ def _parameters(invocation: Invocation, origin: RunStore) -> dict[str, Any]:
             )
         values[name] = origin.load(name, had[name]) if name in had else parameter.resolve_default(context)
     return values
+
+
+def check_parameters(flow_class: type[FlowSpec], store: RunStore) -> None:
+    """See that the run has a value for every parameter. Raises :class:`CommandException`."""
+    had = _begun(store).artifacts
+    for parameter in parameters_of(flow_class):
+        if parameter.variable not in had:
+            raise CommandException(
+                f"Run {store.flow}/{store.run} has no value for the parameter '{parameter.name}', which is new in the code: "
+                "a run keeps the parameters it started with. Use resume."
+            )
 
 
 def nobody(store: RunStore) -> RunContext:

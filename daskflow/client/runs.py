@@ -14,7 +14,7 @@ from daskflow.pathspec import TaskName
 from daskflow.store.layout import PARAMETERS
 from daskflow.store.records import moment
 from daskflow.store.runs import flows, run_numbers
-from daskflow.store.sessions import status
+from daskflow.store.sessions import last_session, snapshot_of, status
 from daskflow.store.tags import change_tags, read_tags
 
 if TYPE_CHECKING:
@@ -177,10 +177,11 @@ class Run(OfRun[Step]):
 
     @property
     def code(self) -> dict[str, str]:
-        """The sources it ran, by path."""
+        """The sources it ran, by path; of a run that went on with new code, those it ran last."""
+        snapshot = snapshot_of(self._store, last_session(self._store))
         return {
-            path: self._store.source(path).decode("utf-8", "replace")
-            for path in self._record["code"]["files"]
+            path: self._store.source(path, snapshot).decode("utf-8", "replace")
+            for path in self._store.code(snapshot)["files"]
         }
 
     @property

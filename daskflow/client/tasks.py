@@ -346,6 +346,8 @@ class Task(OfRun[DataArtifact]):
         }
         if self._record is None:
             return facts
+        if snapshot := self._record.process.get("snapshot"):
+            facts["code-package"] = self._store.code(snapshot)["hash"]
         if self._record.run != self._store.run:
             facts |= {"origin-run-id": self._record.run, "origin-task-id": self._record.task}
         return (

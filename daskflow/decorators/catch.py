@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import ExceptionWrapper, FailureHandledByCatch
 from daskflow.flow.decorator import StepDecorator, truth_of
-from daskflow.task.attempt import report
+from daskflow.task.attempt import report, vars_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +52,8 @@ class catch(StepDecorator):
         var = self.options["var"]
         if var is not None and not (isinstance(var, str) and var.isidentifier() and not var.startswith("__")):
             raise self.refuse(node, f"has var={var!r}, which can't be the name of an artifact")
+        if var in graph.taken:
+            raise self.refuse(node, f"has var='{var}', which the flow's class defines: no step can set it")
 
     def step_policy(self, policy: Policy) -> Policy:
         """Attempts for when the step's process died."""
@@ -65,9 +67,7 @@ class catch(StepDecorator):
             return function
 
         def failed(*_inputs: Any) -> None:
-            raise FailureHandledByCatch(
-                f"Step '{attempt.step}' failed {attempt.number} times; the logs of these attempts say why."
-            )
+            raise FailureHandledByCatch(f"Step '{attempt.step}' failed: {attempt.cause}")
 
         return failed
 
@@ -83,5 +83,5 @@ class catch(StepDecorator):
         if self.options["print_exception"]:
             report(error)
         if self.options["var"]:
-            setattr(flow, self.options["var"], ExceptionWrapper.of(error))
+            setattr(flow, self.options["var"], ExceptionWrapper(**vars_of(error)))
         return True

@@ -104,8 +104,6 @@ class _Line:
 
 
 _STATES_ARE_FINAL = _Line("", "", "")
-STOPPED = ("process", "It was ended because the run had failed or was stopped.")
-"""The error of a task that was ended with its run and did not fail by itself."""
 _END = {"committed": "done", "failed": "failed"}
 
 
@@ -186,7 +184,7 @@ class Console:
         name = result.name
         was = "running" if name in self._running else "waiting"
         now = "waiting" if again or result.status == "not_run" else _END[result.status]
-        if now == "failed" and result.error == STOPPED:
+        if result.stopped:
             now = "stopped"
         self._running.discard(name)
         self._waiting.discard(name)

@@ -39,6 +39,10 @@ class Executor(Protocol):
         """Start no more tasks, end the running ones after ``grace`` seconds; from any thread."""
         ...
 
+    def stopping(self, grace: float) -> str:
+        """What a person who stops the run has to know."""
+        ...
+
     def pause(self) -> None:
         """Let running tasks stand still, from any thread."""
         ...

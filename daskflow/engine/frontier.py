@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from daskflow.errors import InternalError
 from daskflow.pathspec import TaskName, task_id
 from daskflow.store.layout import PARAMETERS
-from daskflow.task.spec import Frame, TaskResult, TaskSpec
+from daskflow.task.spec import Frame, TaskResult, TaskSpec, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -101,7 +101,10 @@ class Frontier:
         failed = spec.attempt - spec.first + 1
         if result.final or result.name in self._done or failed >= policy.attempts:
             return None
-        return self._attempt(replace(spec, attempt=spec.attempt + 1, fallback=failed > policy.retries))
+        cause = told(result.error)
+        return self._attempt(
+            replace(spec, attempt=spec.attempt + 1, fallback=failed > policy.retries, cause=cause)
+        )
 
     def starts_at(self, name: TaskName, attempt: int) -> TaskSpec:
         """Count the attempts of a planned task from this one, and its retries too: the earlier ones were another driver's."""

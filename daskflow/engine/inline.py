@@ -71,6 +71,10 @@ class InlineExecutor:
         """Run nothing more."""
         self._stopped = True
 
+    def stopping(self, grace: float) -> str:
+        """A step can't be ended without this process."""
+        return "the step that runs in this process ends by itself. The third time ends both where they stand."
+
     def pause(self) -> None:
         """The terminal stops this process itself."""
 

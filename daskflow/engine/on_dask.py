@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from daskflow.engine import regions, worker
 from daskflow.engine.frontier import Planned
-from daskflow.errors import ClusterError
+from daskflow.errors import ClusterError, DaskflowException
 from daskflow.task.execute import keep_failure
 from daskflow.task.spec import TaskResult
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MOST_WORKERS = 3
 """A task that took so many workers down fails; the last of them it had to itself."""
+GONE = "The scheduler is gone, or does not answer any more."
 PATIENCE_SECONDS = 3.0
 """How long after the grace of a stopped run a worker may take to say how its tasks ended."""
 
@@ -65,7 +66,8 @@ class DaskExecutor:
     def submit(self, region: Sequence[Planned]) -> None:
         """Hand over a region as one graph."""
         self._turn += 1
-        futures = regions.submit(self._client, region, self._turn, self._counted)
+        with self._scheduler_there():
+            futures = regions.submit(self._client, region, self._turn, self._counted)
         self._specs.update((task.spec.name, task.spec) for task in region)
         self._futures.update(futures)
         for name, future in futures.items():
@@ -116,6 +118,10 @@ class DaskExecutor:
         thread = threading.Thread(target=run, name="daskflow-workers", daemon=True)
         thread.start()
         return thread
+
+    def stopping(self, grace: float) -> str:
+        """They have some time."""
+        return f"running tasks get {grace:g} s to end. Once more ends them now."
 
     def pause(self) -> None:
         """On every worker."""
@@ -183,12 +189,25 @@ class DaskExecutor:
         if name is None or name not in self._futures or self._futures[name] is not future:
             return []
         if future.status == "cancelled" and self._lost:
-            raise ClusterError("The scheduler is gone, or does not answer any more.")
+            raise ClusterError(GONE)
         del self._futures[name]
         self._started.pop(name, None)
-        result = _result(future, self._specs.pop(name))
+        with self._scheduler_there():
+            result = _result(future, self._specs.pop(name))
         future.release()
         return [result]
+
+    @contextlib.contextmanager
+    def _scheduler_there(self) -> Iterator[None]:
+        """What Dask raises if it is not there depends on the moment."""
+        try:
+            yield
+        except DaskflowException:
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) or self._lost:
+                raise ClusterError(GONE) from error
+            raise
 
     def _worker_lost(self, address: str) -> list[TaskResult]:
         there = [name for name, where in self._started.items() if where == address and name in self._futures]

@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from daskflow.engine.frontier import Planned
+from daskflow.task.spec import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,14 +45,15 @@ class Outcome:
         The tasks that failed by themselves, in the order it became known.
     reason
         Why the run failed if no task did.
-    done
-        How many tasks this driver saw committed.
+    done, caught
+        How many tasks this driver saw committed; in how many of them a decorator dealt with a failure.
     """
 
     status: str = "failed"
     failures: list[TaskResult] = field(default_factory=list)
     reason: str = ""
     done: int = 0
+    caught: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,13 +134,14 @@ class Driver:
         self._console.finished(result, again is not None)
         if result.committed:
             self._outcome.done += 1
+            self._outcome.caught += result.caught and not result.reused
             self._done.add(result.name)
         if self._too_wide(result):
             self._stop(self._limits.grace)
         elif again is not None:
             self._try_again(result, again)
         elif result.status == "failed":
-            if not self._stopped:
+            if not result.stopped:  # perhaps in the grace period, but by itself
                 self._outcome.failures.append(result)
             self._stop(self._limits.grace)
         else:
@@ -177,14 +180,12 @@ class Driver:
         """Another attempt, after its delay; meanwhile it holds no slot."""
         policy = spec.node.policy
         delay = policy.delay(spec.attempt - spec.first)
-        kind, words = failed.error or ("", "")
-        what = words if kind == "process" else f"{kind}: {words}"
         if spec.fallback:
-            after = "its failure is dealt with by a decorator"
+            after = "its decorators deal with that"
         else:
             when = f" in {timedelta(seconds=round(delay))}" if delay >= 1 else ""
-            after = f"attempt {spec.attempt - spec.first} of {policy.retries} more follows{when}"
-        self._console.notice(f"Task {spec.name} failed ({what}); {after}.")
+            after = f"retry {spec.attempt - spec.first} of {policy.retries} follows{when}"
+        self._console.notice(f"Task {spec.run.run}/{spec.name} failed ({told(failed.error)}); {after}.")
         heapq.heappush(self._due, (time.monotonic() + delay, next(self._order), spec))
 
     def _seconds_to_wait(self) -> float:
@@ -231,9 +232,7 @@ class Driver:
             self._executor.stop(0.0)
             return
         self._outcome.status = "interrupted"
-        self._console.notice(
-            f"Interrupted: running tasks get {self._limits.grace:g} s to end. Once more ends them now."
-        )
+        self._console.notice(f"Interrupted: {self._executor.stopping(self._limits.grace)}")
         self._stop(self._limits.grace)
 
 

@@ -50,12 +50,15 @@ class Attempt:
         Whether no further attempt runs the step if this one fails.
     fallback
         Whether all attempts have failed, and this one is there to deal with it: it does not run the step.
+    cause
+        Why the last of them failed, for a fallback.
     """
 
     step: str
     number: int = 0
     last: bool = True
     fallback: bool = False
+    cause: str = ""
 
 
 class StepDecorator(Decorator):
@@ -74,6 +77,8 @@ class StepDecorator(Decorator):
         if it is there twice and ``allow_multiple`` is False.
     """
 
+    given: str = ""
+    """Where it was given, if not in the flow's file; begins a message."""
     when_debugging: ClassVar[bool] = True
     """Whether its hooks are called when a person runs the task again in a debugger."""
 
@@ -120,6 +125,8 @@ class StepDecorator(Decorator):
 
     def refuse(self, node: Node, why: str) -> BadStepDecoratorException:
         """The error for a decorator that can't be on this step; ``why`` ends a sentence."""
+        if self.given:
+            return BadStepDecoratorException(f"{self.given}@{self.name} on step '{node.name}' {why}.")
         return BadStepDecoratorException(
             f"@{self.name} on step '{node.name}' {why}.", node.line, node.source_file or None
         )
@@ -202,7 +209,9 @@ def attach(flow_class: type[FlowSpec], given: Iterable[str]) -> None:
         kind, options = _named(name), _options(text, rest)
         for function in step_functions(flow_class).values():
             if not any(type(each) is kind for each in function.decorators):
-                kind(**options)(function)
+                decorator = kind(**options)
+                decorator.given = f"--with {text}: "
+                decorator(function)
 
 
 def _named(name: str) -> type[StepDecorator]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from daskflow.flow.node import Node, Sources, read_node, step_functions
+from daskflow.flow.parameters import constants_of, parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +36,8 @@ class Graph:
         The entry and the terminal step, "" if there is none.
     nodes
         The steps by name, in the order of the graph.
+    taken
+        Names that no step can set: the flow's parameters, constants and properties.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Graph:
     start: str
     end: str
     nodes: dict[str, Node]
+    taken: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, flow_class: type) -> Graph:
@@ -66,6 +70,7 @@ class Graph:
             start=start,
             end=end,
             nodes=_matched(_ordered(_linked(nodes))),
+            taken=_taken(flow_class),
         )
 
     def __getitem__(self, name: str) -> Node:
@@ -306,3 +311,10 @@ def _dot_label(node: Node) -> str:
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
+
+
+def _taken(flow_class: type) -> frozenset[str]:
+    names = [*constants_of(flow_class), *(parameter.variable for parameter in parameters_of(flow_class))]
+    return frozenset(names) | {
+        name for name in dir(flow_class) if isinstance(getattr(flow_class, name, None), property)
+    }

@@ -158,7 +158,12 @@ class FlowSpec:
             raise AttributeError(
                 f"Parameter '{name}' has a value only while a task runs.", name=name, obj=self
             )
-        return self.__daskflow_task__.artifact(name)
+        try:
+            return self.__daskflow_task__.artifact(name)
+        except KeyError:
+            raise AttributeError(
+                f"Parameter '{name}' is not among those that the run started with.", name=name, obj=self
+            ) from None
 
     def __getattr__(self, name: str) -> Any:
         # Only called for what is neither on the object nor on the class: an artifact that was not loaded yet.

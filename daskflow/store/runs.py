@@ -120,6 +120,21 @@ class RunStore:
             raise StoreError(f"{where} is damaged: {error}.") from error
         return _RunRecord(data, where)
 
+    def code(self, snapshot: int = 0) -> dict[str, Any]:
+        """What is recorded of the code with which driver session ``snapshot`` started or went on.
+
+        Raises :class:`StoreError` if that record is missing.
+        """
+        if not snapshot:
+            return dict(self.record()["code"])
+        path = self.layout.driver(snapshot)
+        data = self.read(path)
+        if data is None or "code" not in data:
+            raise StoreError(
+                f"{self.storage.locate(path)}, which tells the run's code, is missing or damaged."
+            )
+        return dict(data["code"])
+
     def source(self, path: str, snapshot: int = 0) -> bytes:
         """A file of the run's code. Raises :class:`StoreError` if it is missing."""
         place = self.layout.code(path, snapshot)

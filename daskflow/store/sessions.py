@@ -99,6 +99,12 @@ def last_session(store: RunStore) -> int | None:
     return max((int(name) for name in names if name.isdecimal()), default=None)
 
 
+def snapshot_of(store: RunStore, session: int | None) -> int:
+    """The session whose code that session runs."""
+    record = store.read(store.layout.driver(session)) if session else None
+    return int((record or {}).get("snapshot", 0))
+
+
 def how_it_ended(store: RunStore, session: int) -> dict[str, Any] | None:
     """What the session's driver said at its end, None if it has not."""
     return store.read(store.layout.driver_end(session))

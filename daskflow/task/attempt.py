@@ -17,6 +17,7 @@ from daskflow.errors import (
     DataException,
     ExceptionWrapper,
     StoreError,
+    TimeoutException,
     UnpicklableArtifactException,
 )
 from daskflow.flow import transition
@@ -259,13 +260,15 @@ def report(error: BaseException) -> None:
     """Print an error to the task's log: the user's with its traceback, ours in one line."""
     shown = traceback.TracebackException.from_exception(error)
     users = [frame for frame in shown.stack if not frame.filename.startswith(_PACKAGE)]
-    if isinstance(error, DaskflowException):
+    if isinstance(error, DaskflowException) and not isinstance(error, TimeoutException):
         place = f" on line {error.line_no}" if error.line_no and "line" not in error.headline else ""
         if users and not error.line_no:
             place = f" in {os.path.basename(users[-1].filename)} on line {users[-1].lineno}"
         text = f"{error.headline}{place}: {error.message}\n"
     else:
         text = _without_ours(error)
+    if type(error).__name__ == "BdbQuit":
+        text += "A debugger needs the terminal: use run --cluster inline, or debug RUN/STEP/TASK.\n"
     with contextlib.suppress(OSError, ValueError):  # the step may have closed its streams
         sys.stdout.flush()
         print(text, end="", file=sys.stderr, flush=True)  # noqa: T201 - this is the task's log

@@ -104,21 +104,12 @@ def save(code: Code, store: RunStore, snapshot: int = 0) -> None:
         store.storage.create(store.layout.code(path, snapshot), source)
 
 
-def described(store: RunStore, snapshot: int = 0) -> dict[str, Any]:
-    """What the store says of a snapshot: :meth:`Code.describe`."""
-    record = store.read(store.layout.driver(snapshot)) if snapshot else store.record()
-    if record is None:
-        raise StoreError(f"{store.storage.locate(store.layout.driver(snapshot))} is missing.")
-    found: dict[str, Any] = record["code"]
-    return found
-
-
 def load(store: RunStore, snapshot: int = 0) -> Code:
     """A snapshot of a run's code.
 
     Raises :class:`StoreError` if a file is missing or is not what the run's record says.
     """
-    told = described(store, snapshot)
+    told = store.code(snapshot)
     files = {}
     for path, digest in told["files"].items():
         files[path] = store.source(path, snapshot)

@@ -290,6 +290,7 @@ def _run_once(spec: TaskSpec, store: RunStore, launcher: Launcher, sink: Sink) -
         "cpu_user": ended.cpu_user,
         "cpu_system": ended.cpu_system,
         "launcher": launcher.ready()["mode"],
+        "snapshot": spec.run.snapshot or None,
     }
     record = replace(record, process={k: v for k, v in facts.items() if v is not None}, logs=_closed(output))
     seconds = time.monotonic() - begun
@@ -303,7 +304,7 @@ def _run_once(spec: TaskSpec, store: RunStore, launcher: Launcher, sink: Sink) -
         StoreError
     ):  # the failure itself is what has to be told; its words are in `error`
         store.save_attempt(record)
-    return replace(result_of(record), seconds=seconds, final=final)
+    return replace(result_of(record), seconds=seconds, final=final, stopped=ended.killed)
 
 
 def _record(spec: TaskSpec, ended: Ended, started: str, out_of_memory: bool) -> TaskRecord:
@@ -366,6 +367,7 @@ def result_of(record: TaskRecord) -> TaskResult:
         size=record.foreach["size"] if record.foreach else None,
         error=error,
         execution=record.execution,
+        caught=record.ok and record.error is not None,
     )
 
 

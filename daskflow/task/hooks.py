@@ -28,6 +28,7 @@ class Hooks:
             spec.attempt,
             last=spec.attempt - spec.first >= policy.retries,
             fallback=spec.fallback,
+            cause=spec.cause,
         )
 
     def before(self, flow: FlowSpec, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -441,6 +441,7 @@ def _ended(pid: int, sent: bytes | None, facts: dict[str, Any], killed: bool, ov
     status = facts["status"]
     signalled = os.WIFSIGNALED(status)
     by_kill = signalled and os.WTERMSIG(status) == signal.SIGKILL
+    by_us = by_kill or (signalled and os.WTERMSIG(status) == signal.SIGTERM)  # the guard asks before it kills
     return Ended(
         pid=pid,
         outcome=json.loads(sent) if sent is not None else None,
@@ -450,6 +451,6 @@ def _ended(pid: int, sent: bytes | None, facts: dict[str, Any], killed: bool, ov
         cpu_user=facts["cpu_user"],
         cpu_system=facts["cpu_system"],
         left=facts["left"],
-        killed=killed and by_kill,
+        killed=killed and by_us,
         overdue=overdue and by_kill,
     )

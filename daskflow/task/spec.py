@@ -102,6 +102,8 @@ class TaskSpec:
         The attempt from which its retries are counted: a run that goes on gives each task all of them again.
     fallback
         The step's attempts have failed; this one deals with that and does not run the step.
+    cause
+        Why the last of them failed, for a fallback.
     devices
         What ``CUDA_VISIBLE_DEVICES`` is to be, given by the worker; None leaves it as it is.
     execution
@@ -117,6 +119,7 @@ class TaskSpec:
     attempt: int = 0
     first: int = 0
     fallback: bool = False
+    cause: str = ""
     devices: str | None = None
     execution: str = ""
 
@@ -143,6 +146,11 @@ def record_of(spec: TaskSpec, **known: Any) -> TaskRecord:
     )
 
 
+def told(error: tuple[str, str] | None) -> str:
+    """Type and text of an error as one text: many an exception has no text, and a process that died no type."""
+    return ": ".join(part for part in error or () if part not in ("", "process"))
+
+
 @dataclass(frozen=True)
 class TaskResult:
     """How an attempt went, as the driver needs to know it; artifacts never travel with it.
@@ -161,6 +169,10 @@ class TaskResult:
         The execution that counts, or that failed.
     reused
         The task had been committed before; nothing was run.
+    stopped
+        It was ended because its run was.
+    caught
+        The step failed, and a decorator dealt with that.
     final
         No further attempt is to be made: the step's process said so, or was ended on the driver's order.
     """
@@ -175,6 +187,8 @@ class TaskResult:
     seconds: float = 0.0
     reused: bool = False
     final: bool = False
+    stopped: bool = False
+    caught: bool = False
 
     @property
     def committed(self) -> bool:

@@ -97,10 +97,10 @@ def test_each_attempt_has_a_process_a_record_and_a_log_of_its_own(retried):
 
 def test_a_person_is_told_what_failed_and_that_it_is_tried_again(retried):
     assert (
-        "Task work/0 failed (builtins.ZeroDivisionError: division by zero); attempt 1 of 2 more follows."
+        "Task 1/work/0 failed (builtins.ZeroDivisionError: division by zero); retry 1 of 2 follows."
         in retried.stdout
     )
-    assert "attempt 2 of 2 more follows" in retried.stdout
+    assert "retry 2 of 2 follows" in retried.stdout
     assert "Step failure" not in retried.stdout
 
 
@@ -233,7 +233,7 @@ def test_a_task_that_waits_for_its_next_attempt_holds_no_slot_and_waits_longer_e
     assert result.run().load("other_ran", second.artifacts["other_ran"]) is True
     assert moment(second.started) - moment(first.finished) >= timedelta(minutes=minutes)
     assert moment(third.started) - moment(second.finished) >= timedelta(minutes=2 * minutes)
-    assert "attempt 1 of 2 more follows in 0:00:01" in result.stdout
+    assert "retry 1 of 2 follows in 0:00:01" in result.stdout
 
 
 WRONG = {

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from daskflow.engine.console import STOPPED, Console
+from daskflow.engine.console import Console
 from daskflow.engine.frontier import Planned
 from daskflow.engine.live import Live
 from daskflow.flow.node import Node
@@ -86,7 +86,7 @@ def test_a_task_that_was_ended_with_its_run_is_stopped_and_not_failed(console, t
     (work,) = planned("work/0")
     console.planned([work])
 
-    ran(console, work, "failed", error=STOPPED, final=True)
+    ran(console, work, "failed", stopped=True)
     console.close()
 
     assert states(terminal) == ["■ work 1 stopped"]
@@ -141,10 +141,3 @@ def test_without_live_lines_a_task_is_told_when_it_starts(console, terminal):
     console.close()
 
     assert screen(terminal) == ["[1/start/0 (pid 7)] Task is starting."]
-
-
-def test_what_is_stopped_is_told_in_the_words_of_the_one_who_ends_it():
-    (work,) = planned("work/0")
-    ended = Ended(7, None, None, 9, 0, 0.0, 0.0, killed=True)
-
-    assert ("process", _cause(ended, work.spec, out_of_memory=False)) == STOPPED

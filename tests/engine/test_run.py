@@ -87,6 +87,9 @@ class FakeExecutor:
     def hearing(self) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def stopping(self, grace: float) -> str:
+        return f"running tasks get {grace:g} s"
+
     def submit(self, region: Sequence[Planned]) -> None:
         assert region, "an empty region is none"
         for task in region:
@@ -360,9 +363,9 @@ def test_a_person_is_told_of_each_further_attempt(clock: Clock):
     ran = run(flow, clock, failing("s2/0/0", "s2/0/1", "s2/0/2"))
 
     assert ran.console.notices == [
-        "Task s2/0 failed (ValueError: no); attempt 1 of 2 more follows in 0:02:00.",
-        "Task s2/0 failed (ValueError: no); attempt 2 of 2 more follows in 0:02:00.",
-        "Task s2/0 failed (ValueError: no); its failure is dealt with by a decorator.",
+        "Task 1/s2/0 failed (ValueError: no); retry 1 of 2 follows in 0:02:00.",
+        "Task 1/s2/0 failed (ValueError: no); retry 2 of 2 follows in 0:02:00.",
+        "Task 1/s2/0 failed (ValueError: no); its decorators deal with that.",
     ]
 
 

@@ -306,7 +306,7 @@ def test_changed_code_is_refused_unless_it_is_wanted(failed):
 
     refused = place.call("flow.py", "continue", flow="Continued")
     assert refused.returncode == 1
-    assert "The code has changed since run Continued/1 started: flow.py." in refused.stderr
+    assert "The code has changed since run Continued/1 last ran: flow.py." in refused.stderr
     assert "--new-code" in refused.stderr
     assert "resume" in refused.stderr
     assert not (place.folder / "store/Continued/1/drivers/1.json").exists()
