@@ -179,7 +179,7 @@ def _run_finished(flow_class: type[FlowSpec], run: RunContext, *, successful: bo
     for decorator in decorators_of(flow_class):
         try:
             decorator.run_finished(flow_class, end)
-        except Exception as error:  # noqa: BLE001 - anybody can write one
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - anybody can write one
             click.echo(f"@{decorator.name}: {error}", err=True)
 
 

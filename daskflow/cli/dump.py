@@ -69,7 +69,7 @@ def _short(task: Task) -> str:
 
 
 def _artifacts(task: Task, private: bool) -> list[DataArtifact]:
-    return [task[name] for name in sorted(task._refs) if private or not name.startswith("_")]
+    return [task._child(name) for name in sorted(task._refs) if private or not name.startswith("_")]
 
 
 def _facts(task: Task, artifact: DataArtifact, load: bool) -> dict[str, Any]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MOST_LINES = 20
 """Lines of a failed task's stderr that are shown."""
+MOST_OF_LINE = 1000
+"""Characters of a line that are shown."""
 MOST_FAILURES = 5
 """Failed tasks that are told of one by one."""
 MOST_TABLES = 10
@@ -63,7 +65,7 @@ def tell_end(console: Console, store: RunStore, frontier: Frontier, outcome: Out
     if outcome.reason or not outcome.failures:
         return outcome.reason
     first = outcome.failures[0]
-    return f"Task {first.name} failed: {told(first.error)}"
+    return f"Task {first.name} failed: {_first_line(told(first.error), MOST_OF_LINE)}"
 
 
 def tell_lost(console: Console, store: RunStore, error: ClusterError) -> None:
@@ -96,14 +98,14 @@ def _first_line(text: str, longest: int = 200) -> str:
 
 def _tell_failure(console: Console, store: RunStore, result: TaskResult) -> None:
     console.say(
-        f"Step failure: Step {result.name.step} (task-id {result.name.task_id}) failed: {told(result.error)}"
+        f"Step failure: Step {result.name.step} (task-id {result.name.task_id}) failed: {_first_line(told(result.error), MOST_OF_LINE)}"
     )
     record = _record(store, result)
     if record is not None and not record.logs:  # its output went to the terminal and nowhere else
         return
     lines = _stderr(store, record)
     for line in lines[-MOST_LINES:]:
-        console.say(f"    {line}")
+        console.say(f"    {_first_line(line, MOST_OF_LINE)}")
     left_out = f" ({len(lines) - MOST_LINES} more lines of stderr)" if len(lines) > MOST_LINES else ""
     console.say(f"  Its log: {_command('logs', f'{store.run}/{result.name}')}{left_out}")
 

@@ -55,7 +55,7 @@ def resume(invocation: Invocation, /, step: str | None, origin_run_id: str | Non
         return None if name.step in again else origin.task(name)
 
     values = _parameters(invocation, origin)
-    before = recover(Frontier(graph, nobody(origin)), taken)
+    before = recover(Frontier(graph, nobody(origin)), taken, most_splits=options.max_num_splits)
     code = task_code.collect()
     takes = {"run": origin.run, "tasks": packed(before.done)}
     store = allocate(invocation, graph, code, options, decorators, takes)
@@ -72,7 +72,7 @@ def resume(invocation: Invocation, /, step: str | None, origin_run_id: str | Non
         code,
         decorators=decorators,
         prepare=prepare,
-        ready=lambda frontier: recover(frontier, store.task).left,
+        ready=lambda frontier: recover(frontier, store.task, most_splits=options.max_num_splits).left,
     )
     return drive(invocation, options, begun)
 
@@ -113,7 +113,7 @@ def continue_(invocation: Invocation, /, run: str | None, new_code: bool, **give
         recover(Frontier(graph, nobody(store)), store.task)
 
     def ready(frontier: Frontier) -> Sequence[Planned]:
-        return recover(frontier, store.task, lambda name: _attempts(store, name)).left
+        return recover(frontier, store.task, lambda name: _attempts(store, name), options.max_num_splits).left
 
     def prepare() -> None:
         _begun(store)

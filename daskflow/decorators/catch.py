@@ -53,7 +53,7 @@ class catch(StepDecorator):
         if var is not None and not (isinstance(var, str) and var.isidentifier() and not var.startswith("__")):
             raise self.refuse(node, f"has var={var!r}, which can't be the name of an artifact")
         if var in graph.taken:
-            raise self.refuse(node, f"has var='{var}', which the flow's class defines: no step can set it")
+            raise self.refuse(node, f"has var='{var}', which the flow's class has: no step can set it")
 
     def step_policy(self, policy: Policy) -> Policy:
         """Attempts for when the step's process died."""

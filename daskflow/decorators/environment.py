@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from daskflow.flow.graph import Graph
     from daskflow.flow.node import Node
     from daskflow.flow.policy import Policy
+LONGEST = 120_000
+"""Bytes of a variable's value."""
 
 
 class environment(StepDecorator):
@@ -35,7 +38,7 @@ class environment(StepDecorator):
         for name, value in given.items():
             if not isinstance(name, str) or not name or "=" in name or "\0" in name:
                 raise self.refuse(node, f"sets {name!r}, which can't be the name of an environment variable")
-            if not isinstance(value, str | int | float | bool) or "\0" in str(value):
+            if not isinstance(value, str | int | float | bool) or not _can_be_passed(str(value)):
                 raise self.refuse(
                     node, f"sets {name} to {value!r} ({type(value).__name__}), which is not a text: use str()"
                 )
@@ -44,3 +47,11 @@ class environment(StepDecorator):
         """Start the step's processes with them."""
         given = dict(policy.environment) | {name: str(value) for name, value in self.options["vars"].items()}
         return replace(policy, environment=tuple(sorted(given.items())))
+
+
+def _can_be_passed(text: str) -> bool:
+    """Whether the system takes it: no zero byte, encodable, and short enough (Linux, MAX_ARG_STRLEN)."""
+    try:
+        return "\0" not in text and len(os.fsencode(text)) < LONGEST
+    except UnicodeEncodeError:
+        return False

@@ -257,3 +257,16 @@ class Frontier:
         indices = tuple(frame.index for frame in stack if frame.kind == "foreach")
         name = TaskName(step, task_id(indices, iteration))
         return TaskSpec(self._run, name, self._graph[step], parents, stack, iteration)
+
+
+def too_wide(result: TaskResult, most: int | None) -> bool:
+    """Whether a task splits into more than ``most`` items; None allows any number."""
+    return most is not None and result.size is not None and result.size > most
+
+
+def words_for_too_wide(result: TaskResult, most: int | None) -> str:
+    """What to say of a foreach that is too wide."""
+    return (
+        f"Foreach in step {result.name.step} yielded {result.size} child steps which is more than the current "
+        f"maximum of {most}. Raise it with --max-num-splits {result.size}."
+    )

@@ -28,6 +28,10 @@ MOST_WORKERS = 3
 GONE = "The scheduler is gone, or does not answer any more."
 PATIENCE_SECONDS = 3.0
 """How long after the grace of a stopped run a worker may take to say how its tasks ended."""
+UNSTARTED_SECONDS = 0.5
+"""How long after an order to stop it may still become known that a task had started before."""
+_NOT_STARTED, _ALL = object(), object()
+"""Events: these tasks are not waited for any longer."""
 
 
 class DaskExecutor:
@@ -91,28 +95,35 @@ class DaskExecutor:
         self._events.put(None)
 
     def stop(self, grace: float) -> None:
-        """On every worker."""
+        """On every worker; what has not started is not waited for, nor in the end a worker that does not answer."""
         self._suspects.clear()
+        self._later(UNSTARTED_SECONDS, _NOT_STARTED)
         if self._here:
             worker.stop_run(self._run, grace)
-            return
-        self._on_all_workers(worker.stop_run, grace)
-        timer = threading.Timer(grace + PATIENCE_SECONDS, self._give_up)
+        else:
+            self._on_all_workers(worker.stop_run, grace)
+            self._later(grace + PATIENCE_SECONDS, _ALL)
+
+    def _later(self, seconds: float, event: object) -> None:
+        timer = threading.Timer(seconds, self._events.put, [event])
         timer.daemon = True
         timer.start()
 
-    def _give_up(self) -> None:
-        """Wait no longer for tasks that no worker has, or whose worker does not answer."""
-        with contextlib.suppress(
-            Exception
-        ):  # the client may be closed, or the scheduler gone: nothing is waited for
-            self._client.cancel(list(self._futures.values()), force=True)
+    def _drop(self, names: list[TaskName]) -> list[TaskResult]:
+        """Take tasks back from the scheduler; they were not run."""
+        futures = [self._futures.pop(name) for name in names]
+        for future in futures:
+            del self._names[future]
+        with contextlib.suppress(Exception):  # the scheduler may be gone: then nothing has to be taken back
+            self._client.cancel(futures, force=True)
+        specs = [self._specs.pop(name) for name in names]
+        return [TaskResult(spec.name, spec.attempt, "not_run") for spec in specs]
 
     def _on_all_workers(self, function: Callable[..., None], *arguments: object) -> threading.Thread:
         """Without waiting: a worker may stand still, and the scheduler may be gone."""
 
         def run() -> None:
-            with contextlib.suppress(Exception):  # what does not arrive is made up for by `_give_up`
+            with contextlib.suppress(Exception):  # what does not arrive is made up for by `_ALL`
                 self._client.run(function, self._run, *arguments)
 
         thread = threading.Thread(target=run, name="daskflow-workers", daemon=True)
@@ -141,9 +152,11 @@ class DaskExecutor:
     def hearing(self) -> Iterator[None]:
         """Let workers speak to the console: directly from this process, by Dask's events from others."""
         token = self._run.token
-        worker.SINKS[token] = self._console
+        worker.SINKS[token] = self
         if not self._here:
-            if not self._client.scheduler_info(n_workers=1)["workers"]:
+            with self._scheduler_there():
+                workers = self._client.scheduler_info(n_workers=1)["workers"]
+            if not workers:
                 self._console.notice("The cluster has no worker yet: tasks wait until one comes.")
             self._client.subscribe_topic(worker.topic(token), self._heard)
             self._client.subscribe_topic("all", self._heard_of_workers)
@@ -166,12 +179,24 @@ class DaskExecutor:
     def _lost(self) -> bool:
         return bool(self._client.status != "running")
 
+    def started(self, spec: TaskSpec, pid: int, where: str = "") -> None:
+        """From a worker: a task's process runs there."""
+        self._started[spec.name] = where
+        self._console.started(spec, pid)
+
+    def lines(self, spec: TaskSpec, pid: int, stream: str, lines: Sequence[str]) -> None:
+        """From a worker: it has written lines."""
+        self._console.lines(spec, pid, stream, lines)
+
+    def notice(self, text: str) -> None:
+        """From a worker: something the user should know."""
+        self._console.notice(text)
+
     def _heard(self, event: tuple[float, dict[str, Any]]) -> None:
         _, message = event
         arguments = pickle.loads(message["arguments"])
-        if message["method"] == "started":
-            self._started[arguments[0].name] = message["worker"]
-        getattr(self._console, message["method"])(*arguments)
+        where = (message["worker"],) if message["method"] == "started" else ()
+        getattr(self, message["method"])(*arguments, *where)
 
     def _heard_of_workers(self, event: tuple[float, dict[str, Any]]) -> None:
         _, message = event
@@ -182,6 +207,10 @@ class DaskExecutor:
         """A future that is over, or the address of a worker that is lost."""
         if event is None:
             return []
+        if event is _NOT_STARTED:
+            return self._drop([name for name in self._futures if name not in self._started])
+        if event is _ALL:
+            return self._drop(list(self._futures))
         if isinstance(event, str):
             return self._worker_lost(event)
         future: Any = event

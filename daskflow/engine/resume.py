@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from daskflow.engine.frontier import Planned
+from daskflow.engine.frontier import Planned, too_wide, words_for_too_wide
 from daskflow.errors import CommandException
 from daskflow.task.execute import result_of
 
@@ -40,6 +40,7 @@ def recover(
     frontier: Frontier,
     committed: Callable[[TaskName], TaskRecord | None],
     tried: Callable[[TaskName], int] = lambda _: 0,
+    most_splits: int | None = None,
 ) -> Recovered:
     """Bring a frontier that is at its start to where the commits of its tasks lead.
 
@@ -51,8 +52,10 @@ def recover(
         The commit of a task, None if it has none.
     tried
         How many attempts of a task have been made.
+    most_splits
+        The widest foreach that is allowed, None for any.
 
-    Raises :class:`CommandException` if a commit does not fit the graph.
+    Raises :class:`CommandException` if a commit does not fit the graph, or is a foreach that is too wide.
     """
     found = Recovered()
     left: dict[TaskName, Planned] = {}
@@ -66,7 +69,10 @@ def recover(
             continue
         _check_fits(record, planned.spec.node)
         found.done.append(name)
-        todo.extend(frontier.done(result_of(record)))
+        result = result_of(record)
+        if too_wide(result, most_splits):
+            raise CommandException(words_for_too_wide(result, most_splits))
+        todo.extend(frontier.done(result))
     for name, planned in left.items():
         spec = frontier.starts_at(name, attempt) if (attempt := tried(name)) else planned.spec
         found.left.append(Planned(spec, tuple(each for each in planned.upstream if each in left)))

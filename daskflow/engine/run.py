@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from daskflow.engine.frontier import Planned
+from daskflow.engine.frontier import Planned, too_wide, words_for_too_wide
 from daskflow.task.spec import told
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from daskflow.task.spec import TaskResult, TaskSpec
 
 GRACE_SECONDS = 5.0
+MOST_TEXT = 500
+"""Characters of an error that a notice shows; the task's log has it all."""
 LONGEST_WAIT = 1.0
 """Seconds."""
 PATIENCE = 2
@@ -185,7 +187,8 @@ class Driver:
         else:
             when = f" in {timedelta(seconds=round(delay))}" if delay >= 1 else ""
             after = f"retry {spec.attempt - spec.first} of {policy.retries} follows{when}"
-        self._console.notice(f"Task {spec.run.run}/{spec.name} failed ({told(failed.error)}); {after}.")
+        what = told(failed.error).partition("\n")[0][:MOST_TEXT]
+        self._console.notice(f"Task {spec.run.run}/{spec.name} failed ({what}); {after}.")
         heapq.heappush(self._due, (time.monotonic() + delay, next(self._order), spec))
 
     def _seconds_to_wait(self) -> float:
@@ -203,13 +206,9 @@ class Driver:
             self._submit(due)
 
     def _too_wide(self, result: TaskResult) -> bool:
-        cap = self._limits.max_num_splits
-        if cap is None or result.size is None or result.size <= cap:
+        if not too_wide(result, self._limits.max_num_splits):
             return False
-        self._outcome.reason = (
-            f"Foreach in step {result.name.step} yielded {result.size} child steps which is more than the current "
-            f"maximum of {cap}. Raise it with --max-num-splits {result.size}."
-        )
+        self._outcome.reason = words_for_too_wide(result, self._limits.max_num_splits)
         return True
 
     def _stop(self, grace: float) -> None:

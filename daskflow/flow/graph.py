@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from daskflow.flow.node import Node, Sources, read_node, step_functions
-from daskflow.flow.parameters import constants_of, parameters_of
+from daskflow.flow.parameters import parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +37,7 @@ class Graph:
     nodes
         The steps by name, in the order of the graph.
     taken
-        Names that no step can set: the flow's parameters, constants and properties.
+        Names that are no artifacts of a step: what the class has, parameters and methods among it.
     """
 
     name: str
@@ -314,7 +314,4 @@ def _quoted(text: str) -> str:
 
 
 def _taken(flow_class: type) -> frozenset[str]:
-    names = [*constants_of(flow_class), *(parameter.variable for parameter in parameters_of(flow_class))]
-    return frozenset(names) | {
-        name for name in dir(flow_class) if isinstance(getattr(flow_class, name, None), property)
-    }
+    return frozenset(dir(flow_class)).union(parameter.variable for parameter in parameters_of(flow_class))

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from daskflow.errors import MAX_ATTEMPTS
 
+LONGEST_DELAY = 365 * 86_400.0
+"""Seconds before another attempt; whoever says more means never."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
@@ -49,5 +52,5 @@ class Policy:
         """Seconds to wait before the next attempt, when ``failed`` of them have failed."""
         if failed > self.retries:
             return 0.0
-        seconds = 60.0 * self.retry_minutes * self.backoff ** (failed - 1)
+        seconds = min(60.0 * self.retry_minutes * self.backoff ** (failed - 1), LONGEST_DELAY)
         return seconds * random.uniform(0.75, 1.25) if self.jitter else seconds

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from daskflow.store.records import TaskRecord
     from daskflow.task.spec import TaskSpec
 
+MOST_TEXT, MOST_TRACEBACK = 10_000, 100_000
+"""Characters of an exception's text and of its traceback that are kept."""
 _PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 
 
@@ -79,11 +81,13 @@ def run(
             tell(wire.BEGINS)
         call_step(hooks.before(flow, getattr(flow, spec.name.step)), arguments)
         hooks.after(flow)
+        if timed:
+            tell(wire.ENDS)
         outcome = replace(outcome, **what_follows(flow, execution))
     except BaseException as error:  # noqa: BLE001 - whatever a step raises is that attempt's failure
         outcome, status = after_error(outcome, error, hooks, flow, spec)
-    if timed:
-        tell(wire.ENDS)
+        if timed:
+            tell(wire.ENDS)
     artifacts, refused = save_artifacts(flow, view, execution)
     outcome = replace(outcome, artifacts=artifacts, finished=timestamp())
     if refused is not None:
@@ -253,7 +257,18 @@ def exit_status(error: BaseException) -> int:
 def vars_of(error: BaseException) -> dict[str, str]:
     """An error as a record holds it."""
     wrapped = ExceptionWrapper.of(error)
-    return {"type": wrapped.type, "exception": wrapped.exception, "stacktrace": _without_ours(error)}
+    return {
+        "type": wrapped.type,
+        "exception": _cut(wrapped.exception, MOST_TEXT),
+        "stacktrace": _without_ours(error),
+    }
+
+
+def _cut(text: str, most: int) -> str:
+    """A text that may be the content of a whole file, without its middle."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]} [... {len(text) - most} characters left out ...] {text[-most // 2 :]}"
 
 
 def report(error: BaseException) -> None:
@@ -279,9 +294,9 @@ def _without_ours(error: BaseException) -> str:
     shown = traceback.TracebackException.from_exception(error)
     users = [frame for frame in shown.stack if not frame.filename.startswith(_PACKAGE)]
     if not users:
-        return "".join(shown.format_exception_only())
+        return _cut("".join(shown.format_exception_only()), MOST_TRACEBACK)
     shown.stack = traceback.StackSummary.from_list(users)
-    return "".join(shown.format())
+    return _cut("".join(shown.format()), MOST_TRACEBACK)
 
 
 def _client() -> Any:

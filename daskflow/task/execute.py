@@ -228,6 +228,13 @@ def keep_failure(spec: TaskSpec, error: DaskflowException, sink: Sink | None = N
 
 def execute_here(spec: TaskSpec, flow_class: type[FlowSpec]) -> TaskResult:
     """Run one attempt in this very process, unless the task is committed already; its output is not kept."""
+    try:
+        return _execute_here(spec, flow_class)
+    except DaskflowException as error:
+        return keep_failure(spec, error)
+
+
+def _execute_here(spec: TaskSpec, flow_class: type[FlowSpec]) -> TaskResult:
     from daskflow.task import attempt
 
     store = _store_of(spec)
@@ -245,7 +252,8 @@ def execute_here(spec: TaskSpec, flow_class: type[FlowSpec]) -> TaskResult:
     record = TaskRecord.of_json(outcome)
     if record.ok:
         return result_of(store.commit(record))
-    store.save_attempt(record)
+    with contextlib.suppress(StoreError):  # the failure itself is what has to be told
+        store.save_attempt(record)
     return result_of(record)
 
 

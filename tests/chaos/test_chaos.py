@@ -85,7 +85,9 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / "tmp").mkdir()
-        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("DASKFLOW_")}
+        self.environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("DASKFLOW_")
+        }
         self.environment |= {"PYTHONPATH": str(ROOT), "DASKFLOW_USER": "ada", "TMPDIR": str(folder / "tmp")}
 
     def start(self, source: str, *options: str) -> subprocess.Popen[str]:
@@ -121,7 +123,10 @@ class Place:
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                if process.status() != "zombie" and process.environ().get("TMPDIR") == self.environment["TMPDIR"]:
+                if (
+                    process.status() != "zombie"
+                    and process.environ().get("TMPDIR") == self.environment["TMPDIR"]
+                ):
                     found.append(process)
         return found
 
@@ -172,7 +177,9 @@ def test_what_was_found_is_shown_in_a_table_and_nothing_is_left_behind(chaos):
     done = chaos(FLOW, "flow.py", "--runs", "1", "--kill", "driver,task", "--", "--width", "2")
 
     assert done.returncode == 0, done.stderr
-    assert re.search(r"^1/1: killed ((driver|task)(, )?)+; \d+ drivers; [\d.]+ s; finished$", done.stderr, re.M)
+    assert re.search(
+        r"^1/1: killed ((driver|task)(, )?)+; \d+ drivers; [\d.]+ s; finished$", done.stderr, re.M
+    )
     for promise in PROMISES:
         assert re.search(rf"{promise} *│ 0 *│ 0", done.stdout)
     assert list((chaos.folder / "tmp").iterdir()) == []
@@ -219,7 +226,9 @@ def test_options_that_make_no_sense_are_refused_in_a_line(chaos, options, words)
 
 def test_a_promise_that_is_broken_is_found(chaos):
     # Without its look at the commits a worker runs again what another one lost after it was committed.
-    (chaos.folder / "sitecustomize.py").write_text("import os\nif 'WITHOUT' in os.environ:\n    import tests.without\n")
+    (chaos.folder / "sitecustomize.py").write_text(
+        "import os\nif 'WITHOUT' in os.environ:\n    import tests.without\n"
+    )
     chaos.environment["PYTHONPATH"] = f"{chaos.folder}{os.pathsep}{ROOT}"
     chaos.environment["WITHOUT"] = "no_look_before_running"
 
@@ -258,4 +267,9 @@ def test_a_hundred_runs_go_through_death_after_death_and_keep_every_promise(chao
 
     kept(report)
     assert report["kills"] > 100
-    assert {kill for each in report["rounds"] for kill in each["kills"]} == {"task", "worker", "scheduler", "driver"}
+    assert {kill for each in report["rounds"] for kill in each["kills"]} == {
+        "task",
+        "worker",
+        "scheduler",
+        "driver",
+    }
