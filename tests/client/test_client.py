@@ -181,9 +181,7 @@ def test_an_attempt_that_failed_can_be_asked_for(past: Past):
     store = past.run()
     error = {"type": "builtins.ValueError", "exception": "no", "stacktrace": "Traceback ..."}
     log = Log(size=5, text="2026-01-01T00:00:00.000000Z first\n")
-    past.task(
-        store, "start/0", status="failed", error=error, artifacts={"x": "bad"}, logs={"stdout": log}
-    )
+    past.task(store, "start/0", status="failed", error=error, artifacts={"x": "bad"}, logs={"stdout": log})
     past.task(store, "start/0", attempt=1, artifacts={"x": "good"})
 
     first, second = (Task("F/1/start/0", attempt=attempt) for attempt in (0, 1))

@@ -170,7 +170,7 @@ def test_a_timeout_fails_the_run_and_says_so(run_flow):
 
     assert "Step failure: Step start (task-id 0) failed: daskflow.errors.TimeoutException" in result.stdout
     log = result.log("start")
-    assert "flow.py\", line 8, in start" in log  # where it was at that moment
+    assert 'flow.py", line 8, in start' in log  # where it was at that moment
     assert "TimeoutException: Step 'start' took longer" in log
     exception = Task("One/1/start/0", store=str(result.folder / "store")).exception
     assert exception.type == "daskflow.errors.TimeoutException"

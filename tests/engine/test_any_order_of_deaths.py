@@ -27,7 +27,6 @@ from daskflow.flow.policy import Policy
 from daskflow.pathspec import TaskName
 from daskflow.store.artifacts import ArtifactWriter
 from daskflow.store.layout import PARAMETERS, new_execution
-from daskflow.store.records import TaskRecord, timestamp
 from daskflow.store.runs import RunStore, new_run
 from daskflow.store.storage import storage_at
 from daskflow.task.execute import result_of
@@ -35,6 +34,8 @@ from daskflow.task.spec import RunContext, TaskResult, TaskSpec, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from daskflow.store.records import TaskRecord
 
 MOST_DRIVERS = 60
 RETRIES = 1

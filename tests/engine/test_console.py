@@ -12,8 +12,6 @@ from daskflow.engine.frontier import Planned
 from daskflow.engine.live import Live
 from daskflow.flow.node import Node
 from daskflow.pathspec import TaskName
-from daskflow.task.execute import _cause
-from daskflow.task.launcher import Ended
 from daskflow.task.spec import RunContext, TaskResult, TaskSpec
 
 RUN = RunContext("Flow", "1", store="", token="", cwd="", max_log_bytes=0, launcher="")

@@ -113,7 +113,13 @@ class Bench:
         now = timestamp()
         store.commit(TaskRecord("F", store.run, *_split(PARAMETERS), 0, "0.x", "ok", now, now))
         run = RunContext(
-            "F", store.run, storage.url, secrets.token_hex(4), str(self.folder), self.max_log_bytes, self.launcher
+            "F",
+            store.run,
+            storage.url,
+            secrets.token_hex(4),
+            str(self.folder),
+            self.max_log_bytes,
+            self.launcher,
         )
         self._made.append(run)
         return run
