@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import json
 
 import pytest
@@ -242,17 +243,17 @@ WRONG_ORDER = """
 @pytest.mark.parametrize(
     ("above", "error"),
     [
-        (("@step", "@note"), "BadStepDecoratorException: @note on 'start' must stand above @step"),
-        (("@step", "@note(text='x')"), "BadStepDecoratorException: @note on 'start' must stand above @step"),
+        (("@step", "@note"), "@note on 'start' must stand above @step"),
+        (("@step", "@note(text='x')"), "@note on 'start' must stand above @step"),
         (
             ("@note", "@note(text='x')", "@step"),
-            "DuplicateStepDecoratorException: Step 'start' has @note twice",
+            "Step 'start' has @note twice",
         ),
         (
             ("@note(txt='x')", "@step"),
-            "InvalidDecoratorAttribute: @note has no option txt; its options are: text",
+            "@note has no option txt; its options are: text",
         ),
-        (("@note('x')", "@step"), "InvalidDecoratorAttribute: @note takes its options by name"),
+        (("@note('x')", "@step"), "@note takes its options by name"),
     ],
 )
 def test_a_decorator_written_wrongly_is_refused_where_it_stands(run_flow, above, error):
@@ -261,7 +262,8 @@ def test_a_decorator_written_wrongly_is_refused_where_it_stands(run_flow, above,
     result = run_flow(WRONG_ORDER.format(above=lines), expect=1)
 
     assert error in result.stderr
-    assert "flow.py" in result.stderr
+    assert re.search(r"flow\.py on line [89]:", result.stderr)
+    assert "Traceback" not in result.stderr
 
 
 PACKAGE = {
