@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 LOCAL, INLINE = "local", "inline"
 
+_ends_with_this_process: list[contextlib.ExitStack] = []
+"""What is held open until the process ends, which is about to happen: to close a cluster with a long queue takes long."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -256,7 +259,9 @@ def _drive(
         )
     finally:
         console.close()
-        if cluster != LOCAL:  # a cluster in this process ends with it, which is about to happen
+        if cluster == LOCAL:
+            _ends_with_this_process.append(opened)
+        else:
             opened.close()
 
 

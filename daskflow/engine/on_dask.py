@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MOST_WORKERS = 3
 """A task that took so many workers down fails; the last of them it had to itself."""
+ANSWER_SECONDS = 1.0
+"""How long to wait for a result that is there, before all else has its turn again."""
 GONE = "The scheduler is gone, or does not answer any more."
 PATIENCE_SECONDS = 3.0
 """How long after the grace of a stopped run a worker may take to say how its tasks ended."""
@@ -219,10 +221,15 @@ class DaskExecutor:
             return []
         if future.status == "cancelled" and self._lost:
             raise ClusterError(GONE)
-        del self._futures[name]
+        try:
+            with self._scheduler_there():
+                result = _result(future, self._specs[name])
+        except TimeoutError:  # a worker that stands still holds it; meanwhile orders to stop must be heard
+            self._names[future] = name
+            self._later(ANSWER_SECONDS, future)
+            return []
+        del self._futures[name], self._specs[name]
         self._started.pop(name, None)
-        with self._scheduler_there():
-            result = _result(future, self._specs.pop(name))
         future.release()
         return [result]
 
@@ -231,7 +238,7 @@ class DaskExecutor:
         """What Dask raises if it is not there depends on the moment."""
         try:
             yield
-        except DaskflowException:
+        except (DaskflowException, TimeoutError):
             raise
         except Exception as error:
             if isinstance(error, OSError) or self._lost:
@@ -263,7 +270,7 @@ class DaskExecutor:
 def _result(future: Any, spec: TaskSpec) -> TaskResult:
     """What a future holds. One that Dask gave up with what it depends on was not run; an error is the cluster's."""
     if future.status == "finished":
-        found: TaskResult = future.result()
+        found: TaskResult = future.result(timeout=ANSWER_SECONDS)
         return found
     if future.status != "error":
         return TaskResult(spec.name, spec.attempt, "not_run")

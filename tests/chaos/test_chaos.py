@@ -165,7 +165,7 @@ def test_every_run_is_finished_whatever_is_killed(chaos):
 
 
 def test_a_store_that_refuses_now_and_then_changes_nothing_and_is_kept_if_asked_for(chaos):
-    report = chaos.report(FLOW, "--runs", "2", "--kill", "worker", "--store-errors", "5%", "--keep")
+    report = chaos.report(FLOW, "--runs", "2", "--kill", "worker", "--store-errors", "20%", "--keep")
 
     kept(report)
     (folder,) = (chaos.folder / "tmp").iterdir()

@@ -8,11 +8,16 @@ import re
 import signal
 import subprocess
 from collections import Counter
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from daskflow.engine import on_dask
+from daskflow.engine.frontier import Planned
+from daskflow.flow.node import Node
 from daskflow.pathspec import TaskName
+from daskflow.task.spec import RunContext, TaskResult, TaskSpec
 from tests.flows.conftest import Result, Workspace
 from tests.watching import descendants, living, wait_until
 
@@ -276,6 +281,40 @@ def test_a_worker_that_stands_still_does_not_keep_a_run_from_being_stopped(clust
     assert result.returncode != 0
     assert result.status() == "interrupted"
     assert result.run().tasks("join") == []
+
+
+class SlowFuture:
+    """The result is there, on a worker that does not answer at first."""
+
+    status = "finished"
+
+    def __init__(self, result: TaskResult) -> None:
+        self.waits = [TimeoutError("no answer"), result]
+
+    def add_done_callback(self, function) -> None:
+        function(self)
+
+    def result(self, timeout: float) -> TaskResult:
+        if isinstance(answer := self.waits.pop(0), TimeoutError):
+            raise answer
+        return answer
+
+    def release(self) -> None:
+        pass
+
+
+def test_a_result_that_its_worker_does_not_hand_over_holds_up_nothing_else(monkeypatch):
+    run = RunContext("F", "1", "/store", "token", "/", 10**6, "auto")
+    spec = TaskSpec(run, TaskName("start", "0"), Node(name="start", type="linear"), ())
+    result = TaskResult(spec.name, 0, "committed")
+    monkeypatch.setattr(on_dask, "ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr(on_dask.regions, "submit", lambda *_: {spec.name: SlowFuture(result)})
+    executor = on_dask.DaskExecutor(SimpleNamespace(status="running"), run, None)
+
+    executor.submit([Planned(spec)])
+
+    assert executor.results(10) == []
+    assert executor.results(10) == [result]
 
 
 # The scheduler
