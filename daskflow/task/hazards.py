@@ -16,13 +16,17 @@ _HARMLESS_NAMES = ("jemalloc_bg_thd", "polars-ooc")
 _SYSTEM = ("libc.", "libc-", "ld-", "libpthread", "libm.", "libm-", "libstdc++", "libgcc_s", "[vdso]")
 """What is in the code of every thread, whoever started it."""
 _RESTART_BY_THEMSELVES = ("libopenblas", "libscipy_openblas", "libarrow")
+ENDING_SECONDS = 0.2
+"""How long a thread may take to end that has been told to, as those of a pool that was closed."""
 
 
 def why_not_fork() -> str | None:
     """The reason why this process must not be forked, None if it may be. Call from the main thread."""
-    python = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
-    if python:
-        return f"its import started the thread '{python[0]}'"
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread():
+            thread.join(ENDING_SECONDS)
+            if thread.is_alive():
+                return f"its import started the thread '{thread.name}'"
     device = _open_cuda_device()
     if device:
         return f"its import opened {device}"

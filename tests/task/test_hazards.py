@@ -44,6 +44,10 @@ UNFIT = {
 }
 
 FIT = {
+    "a thread that is about to end": (
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(0.05,)).start()",
+        "pass",
+    ),
     "nothing": ("", "pass"),
     "numpy, pandas, pyarrow and polars imported": (
         "import numpy, pandas, pyarrow, polars",
