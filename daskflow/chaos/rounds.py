@@ -194,7 +194,9 @@ class Rounds:
             kind = kills[-1]
             longest = self._whole_seconds if kind == "driver" else self._busy_seconds
             begins = _happens(lambda: kind == "driver" or self._size_of_trace() > traced, driver)  # noqa: B023
-            moment = time.monotonic() + self._chance.uniform(0, longest)
+            moment = time.monotonic() + self._chance.uniform(
+                0, longest / (1 + len(kills))
+            )  # time for those that follow
             comes = begins and _happens(lambda: time.monotonic() > moment, driver)  # noqa: B023 - called at once
             if not comes or not _happens(lambda: self._kill(kind, driver), driver):  # noqa: B023
                 return

@@ -266,7 +266,8 @@ def test_a_hundred_runs_go_through_death_after_death_and_keep_every_promise(chao
     report = chaos.report(FLOW, "--runs", "100", "--seed", str(seed), seconds=1400)
 
     kept(report)
-    assert report["kills"] > 100
+    disturbed = [each for each in report["rounds"] if each["kills"]]
+    assert len(disturbed) > 50  # the others were over before their moment came
     assert {kill for each in report["rounds"] for kill in each["kills"]} == {
         "task",
         "worker",
