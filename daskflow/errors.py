@@ -42,11 +42,14 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 
 MAX_ATTEMPTS = 6
 """Attempts of one task, fallback attempts of ``@catch`` included."""
@@ -54,6 +57,11 @@ EXIT_DISALLOW_RETRY = 202
 """Exit status by which a step's process says: do not try again."""
 EXIT_ALLOW_RETRY = 203
 """Exit status by which a step's process says: try again."""
+
+
+def is_ours(file: str) -> bool:
+    """Whether a source file is one of daskflow's: its lines say nothing about the user's code."""
+    return file.startswith(_PACKAGE)
 
 
 class DaskflowException(Exception):

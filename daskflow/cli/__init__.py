@@ -18,9 +18,10 @@ def main(flow_class: type[FlowSpec], arguments: Sequence[str] | None = None) -> 
     0 is success, 1 a failed run or an error of the user's (one line on stderr), 2 a command line that is wrong.
     """
     _open_standard_streams()
-    from daskflow.cli.entry import invoke
+    from daskflow.cli.entry import carry_out, commands_of, program
 
-    status = invoke(flow_class, sys.argv[1:] if arguments is None else arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    status = carry_out(lambda: commands_of(flow_class), program(), given)
     # All that has to be kept is stored and closed; taking the interpreter apart would cost another 0.15 s.
     for stream in (sys.stdout, sys.stderr):
         try:

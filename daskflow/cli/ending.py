@@ -10,7 +10,7 @@ from daskflow.cli.entry import program
 from daskflow.errors import StoreError
 from daskflow.pathspec import TaskName
 from daskflow.store.logs import texts
-from daskflow.task.spec import told
+from daskflow.task.spec import first_line, told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 MOST_LINES = 20
 """Lines of a failed task's stderr that are shown."""
-MOST_OF_LINE = 1000
-"""Characters of a line that are shown."""
+MOST_OF_LINE, MOST_OF_ERROR = 1000, 200
+"""Characters of a line that are shown; of the error of each further failure."""
 MOST_FAILURES = 5
 """Failed tasks that are told of one by one."""
 MOST_TABLES = 10
@@ -49,7 +49,9 @@ def tell_end(console: Console, store: RunStore, frontier: Frontier, outcome: Out
     for result in outcome.failures[:1]:
         _tell_failure(console, store, result)
     for result in outcome.failures[1:MOST_FAILURES]:
-        console.say(f"Also failed: {store.run}/{result.name}: {_first_line(told(result.error))}")
+        console.say(
+            f"Also failed: {store.run}/{result.name}: {first_line(told(result.error), MOST_OF_ERROR)}"
+        )
     if len(outcome.failures) > MOST_FAILURES:
         console.say(f"{counted(len(outcome.failures) - MOST_FAILURES, 'more task')} failed.")
     if outcome.reason:
@@ -65,7 +67,7 @@ def tell_end(console: Console, store: RunStore, frontier: Frontier, outcome: Out
     if outcome.reason or not outcome.failures:
         return outcome.reason
     first = outcome.failures[0]
-    return f"Task {first.name} failed: {_first_line(told(first.error), MOST_OF_LINE)}"
+    return f"Task {first.name} failed: {first_line(told(first.error), MOST_OF_LINE)}"
 
 
 def tell_lost(console: Console, store: RunStore, error: ClusterError) -> None:
@@ -91,21 +93,15 @@ def _tell_what_to_do(console: Console, store: RunStore, failures: Sequence[TaskR
         console.say(f"  {command:{width}}  # {what}")
 
 
-def _first_line(text: str, longest: int = 200) -> str:
-    line = text.partition("\n")[0]
-    return line if len(line) <= longest else f"{line[:longest]} ..."
-
-
 def _tell_failure(console: Console, store: RunStore, result: TaskResult) -> None:
-    console.say(
-        f"Step failure: Step {result.name.step} (task-id {result.name.task_id}) failed: {_first_line(told(result.error), MOST_OF_LINE)}"
-    )
+    error = first_line(told(result.error), MOST_OF_LINE)
+    console.say(f"Step failure: Step {result.name.step} (task-id {result.name.task_id}) failed: {error}")
     record = _record(store, result)
     if record is not None and not record.logs:  # its output went to the terminal and nowhere else
         return
     lines = _stderr(store, record)
     for line in lines[-MOST_LINES:]:
-        console.say(f"    {_first_line(line, MOST_OF_LINE)}")
+        console.say(f"    {first_line(line, MOST_OF_LINE)}")
     left_out = f" ({len(lines) - MOST_LINES} more lines of stderr)" if len(lines) > MOST_LINES else ""
     console.say(f"  Its log: {_command('logs', f'{store.run}/{result.name}')}{left_out}")
 

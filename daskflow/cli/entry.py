@@ -15,10 +15,11 @@ from daskflow import __version__, settings
 from daskflow.errors import DaskflowException, InternalError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from daskflow.flow.graph import Graph
     from daskflow.flow.spec import FlowSpec
+    from daskflow.store.runs import RunStore
 
 COMMANDS = {
     "check": "daskflow.cli.check:check",
@@ -62,9 +63,17 @@ class Invocation:
     quiet: bool
     decospecs: tuple[str, ...] = ()
 
-    def graph(self, decorators: Sequence[str] | None = None) -> Graph:
-        """The flow's graph, checked, with these decorators on every step that lacks them; by default those of settings and command line.
+    def run_store(self, run: str) -> RunStore:
+        """A run of the flow, which need not exist."""
+        from daskflow.store.runs import RunStore
+        from daskflow.store.storage import storage_at
 
+        return RunStore(storage_at(self.store), self.flow_class.__name__, run)
+
+    def graph(self, decorators: Sequence[str] | None = None) -> Graph:
+        """The flow's graph, checked, with these decorators on every step that lacks them.
+
+        By default those of the settings and of ``--with`` before the command.
         Raises :class:`LintWarn` or :class:`BadStepDecoratorException`.
         """
         from daskflow.flow import decorator, lint
@@ -86,26 +95,35 @@ class Invocation:
                 )
 
 
-class FlowCommands(click.Group):
-    """The commands of one flow, each loaded when it is called."""
+class LazyCommands(click.Group):
+    """Commands that are each loaded when they are called.
 
-    def __init__(self, flow_class: type[FlowSpec], **attributes: Any) -> None:
+    Parameters
+    ----------
+    where
+        ``module:name`` of each command, or of a function that makes it.
+    made_for
+        What such a function is called with.
+    """
+
+    def __init__(self, where: Mapping[str, str], *made_for: Any, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self._flow_class = flow_class
+        self._where = where
+        self._made_for = made_for
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Their names."""
-        return list(COMMANDS)
+        return list(self._where)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name; one that needs the flow's parameters is made for this flow."""
+        """The command of that name."""
         import importlib
 
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self._where:
             return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
+        module, _, name = self._where[cmd_name].partition(":")
         found = getattr(importlib.import_module(module), name)
-        command: click.Command = found if isinstance(found, click.Command) else found(self._flow_class)
+        command: click.Command = found if isinstance(found, click.Command) else found(*self._made_for)
         return command
 
 
@@ -131,7 +149,8 @@ def commands_of(flow_class: type[FlowSpec]) -> click.Group:
 
             ctx.invoke(check)
 
-    return FlowCommands(
+    return LazyCommands(
+        COMMANDS,
         flow_class,
         callback=top,
         invoke_without_command=True,
@@ -150,15 +169,15 @@ def commands_of(flow_class: type[FlowSpec]) -> click.Group:
     )
 
 
-def invoke(flow_class: type[FlowSpec], arguments: Sequence[str]) -> int:
-    """Carry out a command line; returns the exit status."""
+def carry_out(make_commands: Callable[[], click.Group], program_name: str, arguments: Sequence[str]) -> int:
+    """Carry out a command line; returns the exit status. ``make_commands`` may raise what a command may."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A character of a step's that the encoding lacks must not end the output.
             stream.reconfigure(errors="backslashreplace")
     try:
-        commands = commands_of(flow_class)
-        with commands.make_context(program(), list(arguments)) as ctx:
+        commands = make_commands()
+        with commands.make_context(program_name, list(arguments)) as ctx:
             result = commands.invoke(ctx)
             return result if isinstance(result, int) else 0
     except click.exceptions.Exit as stop:

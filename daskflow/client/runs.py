@@ -124,11 +124,9 @@ class Run(OfRun[Step]):
     @cached_property
     def _order(self) -> list[str]:
         """The steps in the order of the graph, which is that of their creation."""
-        parameters = self._store.task(PARAMETERS)
-        if parameters is None:
+        if self._store.task(PARAMETERS) is None:
             return []
-        info = self._store.load("_graph_info", parameters.artifacts["_graph_info"])
-        return list(info["steps"])
+        return list(self._store.graph_info()["steps"])
 
     @property
     def parent(self) -> Flow:

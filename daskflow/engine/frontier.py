@@ -259,13 +259,10 @@ class Frontier:
         return TaskSpec(self._run, name, self._graph[step], parents, stack, iteration)
 
 
-def too_wide(result: TaskResult, most: int | None) -> bool:
-    """Whether a task splits into more than ``most`` items; None allows any number."""
-    return most is not None and result.size is not None and result.size > most
-
-
-def words_for_too_wide(result: TaskResult, most: int | None) -> str:
-    """What to say of a foreach that is too wide."""
+def too_wide(result: TaskResult, most: int | None) -> str:
+    """What to say of a task that splits into more than ``most`` items; empty if it does not. None allows any number."""
+    if most is None or result.size is None or result.size <= most:
+        return ""
     return (
         f"Foreach in step {result.name.step} yielded {result.size} child steps which is more than the current "
         f"maximum of {most}. Raise it with --max-num-splits {result.size}."

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from daskflow.engine.frontier import Planned, too_wide, words_for_too_wide
+from daskflow.engine.frontier import Planned, too_wide
 from daskflow.errors import CommandException
 from daskflow.task.execute import result_of
 
@@ -70,8 +70,8 @@ def recover(
         _check_fits(record, planned.spec.node)
         found.done.append(name)
         result = result_of(record)
-        if too_wide(result, most_splits):
-            raise CommandException(words_for_too_wide(result, most_splits))
+        if why := too_wide(result, most_splits):
+            raise CommandException(why)
         todo.extend(frontier.done(result))
     for name, planned in left.items():
         spec = frontier.starts_at(name, attempt) if (attempt := tried(name)) else planned.spec

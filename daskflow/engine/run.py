@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from daskflow.engine.frontier import Planned, too_wide, words_for_too_wide
-from daskflow.task.spec import told
+from daskflow.engine.frontier import Planned, too_wide
+from daskflow.task.spec import first_line, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from daskflow.task.spec import TaskResult, TaskSpec
 
 GRACE_SECONDS = 5.0
+"""What :class:`Limits` allows unless told otherwise."""
 MOST_TEXT = 500
 """Characters of an error that a notice shows; the task's log has it all."""
 LONGEST_WAIT = 1.0
-"""Seconds."""
+"""Seconds until the loop looks again whether it was told to stop."""
 PATIENCE = 2
 """How many signals are orders to stop; one more ends the driver where it stands."""
 
@@ -138,7 +139,8 @@ class Driver:
             self._outcome.done += 1
             self._outcome.caught += result.caught and not result.reused
             self._done.add(result.name)
-        if self._too_wide(result):
+        if why := too_wide(result, self._limits.max_num_splits):
+            self._outcome.reason = why
             self._stop(self._limits.grace)
         elif again is not None:
             self._try_again(result, again)
@@ -187,7 +189,7 @@ class Driver:
         else:
             when = f" in {timedelta(seconds=round(delay))}" if delay >= 1 else ""
             after = f"retry {spec.attempt - spec.first} of {policy.retries} follows{when}"
-        what = told(failed.error).partition("\n")[0][:MOST_TEXT]
+        what = first_line(told(failed.error), MOST_TEXT)
         self._console.notice(f"Task {spec.run.run}/{spec.name} failed ({what}); {after}.")
         heapq.heappush(self._due, (time.monotonic() + delay, next(self._order), spec))
 
@@ -204,12 +206,6 @@ class Driver:
             due.append(Planned(heapq.heappop(self._due)[2]))
         if not self._stopped:
             self._submit(due)
-
-    def _too_wide(self, result: TaskResult) -> bool:
-        if not too_wide(result, self._limits.max_num_splits):
-            return False
-        self._outcome.reason = words_for_too_wide(result, self._limits.max_num_splits)
-        return True
 
     def _stop(self, grace: float) -> None:
         """No new tasks; those that run get ``grace`` seconds."""

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import traceback
 from typing import TYPE_CHECKING
 
-from daskflow.errors import DaskflowException
+from daskflow.errors import DaskflowException, is_ours
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-_PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 
 
 def install() -> None:
@@ -34,6 +31,6 @@ def install() -> None:
 
 def _locate(error: DaskflowException, trace: TracebackType | None) -> None:
     """Note the user's line that led to the error."""
-    frames = [frame for frame in traceback.extract_tb(trace) if not frame.filename.startswith(_PACKAGE)]
+    frames = [frame for frame in traceback.extract_tb(trace) if not is_ours(frame.filename)]
     if frames:
         error.line_no, error.source_file = frames[-1].lineno, frames[-1].filename

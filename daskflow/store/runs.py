@@ -236,6 +236,11 @@ class RunStore:
             raise DataMissing(f"{self.storage.locate(self.layout.commit(PARAMETERS))} is missing.")
         return record
 
+    def graph_info(self) -> dict[str, Any]:
+        """The flow's graph as the run knows it. Raises :class:`DataMissing` if the run never began."""
+        info: dict[str, Any] = self.load("_graph_info", self.parameters().artifacts["_graph_info"])
+        return info
+
     def artifacts(self, record: TaskRecord) -> dict[str, ArtifactRef]:
         """All artifacts visible after a task: the run's parameters and constants, and what its record has."""
         if record.name == PARAMETERS:

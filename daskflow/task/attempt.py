@@ -19,6 +19,7 @@ from daskflow.errors import (
     StoreError,
     TimeoutException,
     UnpicklableArtifactException,
+    is_ours,
 )
 from daskflow.flow import transition
 from daskflow.flow.parameters import Parameter
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 MOST_TEXT, MOST_TRACEBACK = 10_000, 100_000
 """Characters of an exception's text and of its traceback that are kept."""
-_PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 
 
 @dataclass
@@ -273,9 +273,8 @@ def _cut(text: str, most: int) -> str:
 
 def report(error: BaseException) -> None:
     """Print an error to the task's log: the user's with its traceback, ours in one line."""
-    shown = traceback.TracebackException.from_exception(error)
-    users = [frame for frame in shown.stack if not frame.filename.startswith(_PACKAGE)]
     if isinstance(error, DaskflowException) and not isinstance(error, TimeoutException):
+        users = _users_frames(traceback.TracebackException.from_exception(error))
         place = f" on line {error.line_no}" if error.line_no and "line" not in error.headline else ""
         if users and not error.line_no:
             place = f" in {os.path.basename(users[-1].filename)} on line {users[-1].lineno}"
@@ -290,13 +289,17 @@ def report(error: BaseException) -> None:
 
 
 def _without_ours(error: BaseException) -> str:
-    """The traceback without our own frames, which say nothing about the user's code; none are left if it was not his."""
+    """The traceback without our own frames; none are left if the error was not of the user's code."""
     shown = traceback.TracebackException.from_exception(error)
-    users = [frame for frame in shown.stack if not frame.filename.startswith(_PACKAGE)]
+    users = _users_frames(shown)
     if not users:
         return _cut("".join(shown.format_exception_only()), MOST_TRACEBACK)
     shown.stack = traceback.StackSummary.from_list(users)
     return _cut("".join(shown.format()), MOST_TRACEBACK)
+
+
+def _users_frames(shown: traceback.TracebackException) -> list[traceback.FrameSummary]:
+    return [frame for frame in shown.stack if not is_ours(frame.filename)]
 
 
 def _client() -> Any:
@@ -321,8 +324,8 @@ def tell_current(spec: TaskSpec, store: RunStore) -> None:
     tell(
         facts | shared,
         late={
-            "graph": lambda: store.load("_graph_info", store.parameters().artifacts["_graph_info"]),
-            "graph_info": lambda: store.load("_graph_info", store.parameters().artifacts["_graph_info"]),
+            "graph": store.graph_info,
+            "graph_info": store.graph_info,
             "task": lambda: _client().Task(spec.pathspec, store=spec.run.store),
             "run": lambda: _client().Run(run_path, store=spec.run.store),
         },

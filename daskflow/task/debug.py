@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from daskflow.errors import is_ours
 from daskflow.store.artifacts import ArtifactWriter
 from daskflow.store.layout import new_execution
 from daskflow.store.runs import RunStore
@@ -117,12 +118,11 @@ class _Debugger(pdb.Pdb):
 
 def _users_frames(error: BaseException) -> TracebackType | None:
     """The traceback without our own frames and the debugger's; None if nothing is left of it."""
-    ours = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
     found = []
     traceback = error.__traceback__
     while traceback is not None:
         file = traceback.tb_frame.f_code.co_filename
-        if not file.startswith(ours) and file != bdb.__file__:
+        if not is_ours(file) and file != bdb.__file__:
             found.append(traceback)
         traceback = traceback.tb_next
     users = None

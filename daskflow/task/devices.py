@@ -6,13 +6,13 @@ import contextlib
 import os
 import re
 import threading
+from functools import cache
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from daskflow.errors import ClusterError
 
-_free: list[str] | None = None
-_returned = threading.Condition()
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 
 def present() -> list[str]:
@@ -24,24 +24,41 @@ def present() -> list[str]:
     return sorted((match[1] for match in found if match), key=int)
 
 
-@contextlib.contextmanager
-def lent(count: int | None) -> Iterator[str | None]:
-    """Devices that no other task has meanwhile, as ``CUDA_VISIBLE_DEVICES`` lists them; None if none were asked for.
+class Devices:
+    """Devices of which each is used by one task at a time."""
 
-    Waits until as many are there: Dask's resources see to it that this is at once.
-    """
-    global _free  # noqa: PLW0603 - what is free in this process is a fact about this process
-    if not count:
-        yield None
-        return
-    with _returned:
-        if _free is None:
-            _free = present()
-        _returned.wait_for(lambda: len(_free or ()) >= count)
-        taken, _free = _free[:count], _free[count:]
-    try:
-        yield ",".join(taken)
-    finally:
-        with _returned:
-            _free += taken
-            _returned.notify_all()
+    def __init__(self, names: Sequence[str]) -> None:
+        self._all = len(names)
+        self._free = list(names)
+        self._returned = threading.Condition()
+
+    @contextlib.contextmanager
+    def lent(self, count: int | None) -> Iterator[str | None]:
+        """Devices that no other task has meanwhile, as ``CUDA_VISIBLE_DEVICES`` lists them; None if none were asked for.
+
+        Waits until as many are free: Dask's resources see to it that this is at once.
+        Raises :class:`ClusterError` if there are not as many.
+        """
+        if not count:
+            yield None
+            return
+        if count > self._all:
+            raise ClusterError(
+                f"The task needs {count} GPUs; the worker that it was sent to has {self._all}. Give workers as many "
+                "units of the resource GPU as they have devices."
+            )
+        with self._returned:
+            self._returned.wait_for(lambda: len(self._free) >= count)
+            taken, self._free = self._free[:count], self._free[count:]
+        try:
+            yield ",".join(taken)
+        finally:
+            with self._returned:
+                self._free += taken
+                self._returned.notify_all()
+
+
+@cache
+def devices() -> Devices:
+    """Those of this process."""
+    return Devices(present())

@@ -19,7 +19,8 @@ from daskflow.store.logs import Lines, LogWriter
 from daskflow.store.records import TaskRecord, timestamp
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
-from daskflow.task import devices, hazards, memory
+from daskflow.task import hazards, memory
+from daskflow.task.devices import devices
 from daskflow.task.launcher import TIMEOUT_GRACE_SECONDS, Launcher, LauncherDied, signal_name
 from daskflow.task.spec import RunContext, TaskResult, TaskSpec, record_of
 from daskflow.task.trace import trace
@@ -280,7 +281,7 @@ def _run_once(spec: TaskSpec, store: RunStore, launcher: Launcher, sink: Sink) -
     started = timestamp()
     begun = time.monotonic()
     kills = memory.kills()
-    with devices.lent(spec.node.policy.gpu) as lent:
+    with devices().lent(spec.node.policy.gpu) as lent:
         spec = replace(spec, devices=lent)
         ended = launcher.run(spec, output.started, output.feed)
     out_of_memory = ended.signal == signal.SIGKILL and memory.kills() > kills

@@ -50,12 +50,13 @@ def descendants_of(pid: int) -> list[int]:
 
 
 def command_line(pid: int) -> str:
-    """The command of a process, shortened for a message."""
+    """The command of a process, without the folder of its program and shortened for a message."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            text = file.read().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+            words = file.read().decode("utf-8", "replace").split("\0")
     except (FileNotFoundError, ProcessLookupError):
-        text = ""
+        words = [""]
+    text = " ".join([os.path.basename(words[0]), *words[1:]]).strip()
     return text if len(text) <= 80 else text[:77] + "..."
 
 

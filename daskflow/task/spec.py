@@ -151,6 +151,12 @@ def told(error: tuple[str, str] | None) -> str:
     return ": ".join(part for part in error or () if part not in ("", "process"))
 
 
+def first_line(text: str, longest: int) -> str:
+    """The first line of a text, cut if it has more characters."""
+    line = text.partition("\n")[0]
+    return line if len(line) <= longest else f"{line[:longest]} ..."
+
+
 @dataclass(frozen=True)
 class TaskResult:
     """How an attempt went, as the driver needs to know it; artifacts never travel with it.

@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pandas
+import polars
 import pytest
 from children import at_once, everything_below
 from faulty import Once, When, failing
@@ -256,7 +257,7 @@ def test_a_write_that_fails_inside_an_artifact_starts_it_again(
 def test_a_read_that_fails_inside_an_artifact_starts_it_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, method: str
 ):
-    value = pytest.importorskip("polars").DataFrame({"a": range(1000)}) if name == "polars" else VALUES[name]
+    value = polars.DataFrame({"a": range(1000)}) if name == "polars" else VALUES[name]
     run = RunStore(Retrying(LocalStorage(str(tmp_path))), "F", "1")
     ref = ArtifactWriter(run, TASK, "0.a").save(name, value)
     for number in itertools.count():

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import numpy
+import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -143,8 +145,6 @@ def test_many_items_come_back_as_few_do(some: list[Any]):
 
 
 def test_arrays_and_frames_come_back_exactly():
-    numpy = pytest.importorskip("numpy")
-    pandas = pytest.importorskip("pandas")
     items = [
         numpy.arange(5, dtype="int16"),
         numpy.float32(0.5),

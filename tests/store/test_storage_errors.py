@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 from children import everything_below, in_child
 from faulty import only_local
@@ -72,7 +73,6 @@ def test_a_full_disk_says_so_leaves_nothing_half_and_loses_nothing(small_disk: P
 )
 def test_an_artifact_for_which_there_is_no_room_is_no_fault_of_the_value(small_disk: Path, value: Any):
     if value == "table":
-        pandas = pytest.importorskip("pandas")
         value = pandas.DataFrame({"a": [os.urandom(8).hex() for _ in range(20_000)]})
     writer = ArtifactWriter(RunStore(LocalStorage(str(small_disk)), "F", "1"), TaskName("train", "4"), "0.a")
     (small_disk / "filler").write_bytes(bytes(64 << 10))
