@@ -7,7 +7,22 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import chain, foreach, frame, hello, imports
+from benchmarks import (
+    balance,
+    chain,
+    client,
+    commands,
+    foreach,
+    frame,
+    hello,
+    imports,
+    isolated,
+    million,
+    nested,
+    peers,
+    scheduler,
+    wide,
+)
 from benchmarks.harness import Bench, RunFailed
 from benchmarks.sides import daskflow, metaflow
 from benchmarks.table import Line, as_json, show
@@ -17,18 +32,28 @@ if TYPE_CHECKING:
 
 BENCHMARKS: dict[str, Callable[[Bench], list[Line]]] = {
     "imports": imports.measure,
+    "commands": commands.measure,
     "hello": hello.measure,
     "chain": chain.measure,
-    "foreach": foreach.measure,
     "frame": frame.measure,
+    "foreach": foreach.measure,
+    "wide": wide.measure,
+    "million": million.measure,
+    "nested": nested.measure,
+    "isolated": isolated.measure,
+    "balance": balance.measure,
+    "client": client.measure,
+    "scheduler": scheduler.measure,
+    "peers": peers.measure,
 }
+BESIDE_METAFLOW = {"imports", "commands", "hello", "chain", "frame", "foreach"}
 
 
 def options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure daskflow and Metaflow by turns. Metaflow gets a virtual environment on first use.",
+        description="Measure daskflow and its peers by turns. Each peer gets a virtual environment on first use.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHMARKS)} (all)")
     parser.add_argument("-n", "--runs", type=int, help="how often to run each side")
@@ -48,11 +73,13 @@ def options() -> argparse.Namespace:
 def main() -> None:
     """Run the chosen benchmarks, one after the other."""
     chosen = options()
+    names = chosen.names or list(BENCHMARKS)
     ours = None if chosen.only == "metaflow" else daskflow()
-    peer = None if chosen.only == "daskflow" else metaflow(chosen.peer_python)
-    bench = Bench(ours, peer, chosen.runs, chosen.short)
+    wanted = chosen.only != "daskflow" and not BESIDE_METAFLOW.isdisjoint(names)
+    peer = metaflow(chosen.peer_python) if wanted else None
+    bench = Bench(ours, peer, chosen.runs, chosen.short, others=chosen.only is None)
     lines = []
-    for name in chosen.names or BENCHMARKS:
+    for name in names:
         print(f"{name} ...", file=sys.stderr)
         try:
             lines += BENCHMARKS[name](bench)

@@ -35,5 +35,5 @@ def measure(bench: Bench) -> list[Line]:
     per_step = each(ours.wall, start_up.wall), each(peer.wall, peer_start_up.wall)
     return [
         Line(f"chain of {steps} steps", "s", ours.wall, peer.wall, ratio(0.2)),
-        Line("a step of it, beyond start-up", "ms", *per_step, absolute(20)),
+        Line("a step of it, beyond start-up", "ms", *per_step, absolute(12)),
     ]

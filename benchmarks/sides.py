@@ -34,8 +34,8 @@ class Side:
         """The flow's source, importing this framework."""
         return source.replace("from daskflow import", f"from {self.name} import")
 
-    def command(self, flow: Path, store: Path, options: tuple[str, ...]) -> list[str]:
-        """The command line that runs a flow file once."""
+    def command(self, flow: Path, store: Path, words: tuple[str, ...]) -> list[str]:
+        """The command line that gives a flow file a command and its options."""
         raise NotImplementedError
 
     def environment(self, home: Path, store: Path) -> dict[str, str]:
@@ -59,8 +59,8 @@ class Side:
 class Daskflow(Side):
     """This project, in the interpreter that runs the benchmark."""
 
-    def command(self, flow: Path, store: Path, options: tuple[str, ...]) -> list[str]:
-        return [str(self.python), str(flow), "--datastore", str(store), "run", *options]
+    def command(self, flow: Path, store: Path, words: tuple[str, ...]) -> list[str]:
+        return [str(self.python), str(flow), "--datastore", str(store), *words]
 
     def environment(self, home: Path, store: Path) -> dict[str, str]:
         # Without an installation the package may come from PYTHONPATH, as it did for this process.
@@ -76,8 +76,8 @@ class Daskflow(Side):
 class Metaflow(Side):
     """The peer, in a virtual environment of its own."""
 
-    def command(self, flow: Path, store: Path, options: tuple[str, ...]) -> list[str]:
-        return [str(self.python), str(flow), "run", *options]
+    def command(self, flow: Path, store: Path, words: tuple[str, ...]) -> list[str]:
+        return [str(self.python), str(flow), *words]
 
     def environment(self, home: Path, store: Path) -> dict[str, str]:
         extra = {"METAFLOW_DATASTORE_SYSROOT_LOCAL": str(store), "METAFLOW_USER": "benchmark"}
@@ -100,11 +100,15 @@ def metaflow(python: Path | None = None) -> Side:
     if python is not None:
         return Metaflow("metaflow", python)
     wanted = (METAFLOW, *(f"{name}=={version(name)}" for name in COMPARED))
-    return Metaflow("metaflow", _environment("metaflow", wanted))
+    return Metaflow("metaflow", environment_with("metaflow", wanted))
 
 
-def _environment(name: str, requirements: tuple[str, ...]) -> Path:
-    """The interpreter of a virtual environment that has exactly these requirements."""
+def environment_with(name: str, requirements: tuple[str, ...]) -> Path:
+    """The interpreter of a virtual environment that has exactly these requirements, made on first use.
+
+    Raises:
+        subprocess.CalledProcessError: pip could not install them; pip's own message is on stderr.
+    """
     folder = ENVIRONMENTS / name
     python = folder / "bin" / "python"
     stamp = folder / "installed.txt"  # written last: without it an environment is incomplete

@@ -31,13 +31,14 @@ def absolute(at_most: float) -> Limit:
 
 @dataclass(frozen=True)
 class Line:
-    """One figure. A side that was not measured, or for which it has no meaning, is None."""
+    """One figure. A side that was not measured, or for which it has no meaning, is None; so is a limit that it lacks."""
 
     work: str
     unit: str
     ours: float | None
-    peer: float | None
-    limit: Limit
+    peer: float | None = None
+    limit: Limit | None = None
+    beside: str = "Metaflow"  # who the peer is
 
     @property
     def ratio(self) -> float | None:
@@ -47,6 +48,8 @@ class Line:
     @property
     def reached(self) -> bool | None:
         """Whether the limit is kept; None if a figure is missing."""
+        if self.limit is None:
+            return None
         figure = self.ratio if self.limit.of_peer else self.ours
         return None if figure is None else figure <= self.limit.at_most
 
@@ -59,16 +62,16 @@ def scaled(figure: float | None, unit: float) -> float | None:
 def show(lines: list[Line]) -> None:
     """Print the lines as a table."""
     table = Table(title="medians, both sides by turns")
-    for heading in ("work", "", "daskflow", "Metaflow", "ratio", "must reach", "reached"):
-        table.add_column(heading, justify="right" if heading in {"daskflow", "Metaflow", "ratio"} else "left")
+    for heading in ("work", "", "daskflow", "peer", "", "ratio", "must reach", "reached"):
+        table.add_column(heading, justify="right" if heading in {"daskflow", "peer", "ratio"} else "left")
     for line in lines:
-        limit = f"{line.limit.at_most:g} x" if line.limit.of_peer else f"{line.limit.at_most:g} {line.unit}"
         reached = {None: "-", True: "yes", False: "NO"}[line.reached]
-        figures = (_number(line.ours), _number(line.peer), _number(line.ratio))
-        table.add_row(line.work, line.unit, *figures, f"at most {limit}", reached)
+        peer = "" if line.peer is None else line.beside
+        figures = (_number(line.ours), _number(line.peer), peer, _number(line.ratio))
+        table.add_row(line.work, line.unit, *figures, _limit(line), reached)
     # On a pipe rich would fold the table to 80 columns and cut words.
     console = Console()
-    Console(width=max(console.width, 130) if not console.is_terminal else None).print(table)
+    Console(width=max(console.width, 150) if not console.is_terminal else None).print(table)
 
 
 def as_json(lines: list[Line], versions: dict[str, dict[str, str]]) -> str:
@@ -91,6 +94,12 @@ def _processor() -> str:
     with open("/proc/cpuinfo") as lines:
         names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
         return next(names, platform.machine())
+
+
+def _limit(line: Line) -> str:
+    if line.limit is None:
+        return ""
+    return f"at most {line.limit.at_most:g} {'x' if line.limit.of_peer else line.unit}"
 
 
 def _number(figure: float | None) -> str:

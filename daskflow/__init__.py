@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from daskflow.decorators.catch import catch
     from daskflow.decorators.environment import environment
     from daskflow.decorators.exit_hook import exit_hook
+    from daskflow.decorators.isolated import isolated
     from daskflow.decorators.resources import resources
     from daskflow.decorators.retry import retry
     from daskflow.decorators.secrets import secrets
@@ -50,6 +51,7 @@ _WHERE = {
     "timeout": "daskflow.decorators.timeout",
     "environment": "daskflow.decorators.environment",
     "resources": "daskflow.decorators.resources",
+    "isolated": "daskflow.decorators.isolated",
     "secrets": "daskflow.decorators.secrets",
     "exit_hook": "daskflow.decorators.exit_hook",
     "StepDecorator": "daskflow.flow.decorator",
@@ -86,6 +88,7 @@ __all__ = [
     "environment",
     "exit_hook",
     "get_namespace",
+    "isolated",
     "namespace",
     "resources",
     "retry",

@@ -127,13 +127,18 @@ def silent_damage() -> None:
 
 def own_record_counts() -> None:
     """An execution that takes its own record for the one that counts."""
-    from daskflow.store import records, runs
+    from daskflow.store import chunks, records, runs
 
     def commit(self: Any, record: Any) -> Any:
         self.storage.create(self.layout.commit(record.name), records.encode(record.to_json()))
         return record
 
+    def commit_chunk(self: Any, chunk: Any, content: bytes) -> Any:
+        self._storage.create(self._layout.chunk(chunk.tasks), content)
+        return chunk
+
     runs.RunStore.commit = commit  # type: ignore[method-assign]
+    chunks.Chunks.commit = commit_chunk  # type: ignore[method-assign]
 
 
 def no_look_before_running() -> None:
@@ -144,9 +149,10 @@ def no_look_before_running() -> None:
 
     def blind(*where: str) -> Any:
         store = real(*where)
-        if "task" not in vars(store):
-            seen = store.task
-            store.task = lambda name: seen(name) if name.step.startswith("_") else None  # type: ignore[method-assign]
+        if "committed_alone" not in vars(store):
+            seen = store.committed_alone
+            store.committed_alone = lambda name: seen(name) if name.step.startswith("_") else None  # type: ignore[method-assign]
+            store.chunks.read = lambda tasks: None  # type: ignore[method-assign]
         return store
 
     module.run_store = blind  # type: ignore[assignment]
@@ -154,9 +160,9 @@ def no_look_before_running() -> None:
 
 def shared_execution_names() -> None:
     """Two executions that write under one name."""
-    from daskflow.task import execute as module
+    from daskflow.task import execute, sharing
 
-    module.new_execution = lambda attempt: f"{attempt}.same"
+    execute.new_execution = sharing.new_execution = lambda attempt: f"{attempt}.same"
 
 
 def copied_randomness() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daskflow.chaos.cluster import end_with_parent
-from daskflow.pathspec import TaskName
+from daskflow.pathspec import TaskName, TaskRange
 from daskflow.store import sessions
 from daskflow.store.layout import PARAMETERS
 from daskflow.store.runs import RunStore
@@ -250,9 +250,11 @@ class Rounds:
             return [], []
         store = self._store(run)
         for event in self._events(run):
-            commit = Path(store.storage.locate(store.layout.commit(TaskName.of(event["task"]))))
+            tasks = TaskRange.of(event["task"])
+            path = store.layout.commit(tasks.name()) if tasks.count == 1 else store.layout.chunk(tasks)
+            commit = Path(store.storage.locate(path))
             if event["event"] == "committed":
-                winners[event["task"]] += 1
+                winners.update(map(str, tasks.part(0, event.get("done", 1)).names()))
             elif commit.exists() and event["looked"] > commit.stat().st_ctime_ns + CLOCK_NANOSECONDS:
                 late.append(f"{event['task']} was started after its commit ({event['execution']})")
         return late, [f"{task} has {count} commits" for task, count in winners.items() if count > 1]

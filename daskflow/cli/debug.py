@@ -10,8 +10,9 @@ import click
 from daskflow.cli.go_on import check_parameters, nobody
 from daskflow.cli.pathspecs import task_of
 from daskflow.engine.frontier import Frontier
-from daskflow.engine.resume import recover
+from daskflow.engine.resume import Past, recover
 from daskflow.errors import NotFound
+from daskflow.pathspec import TaskSet
 from daskflow.task.debug import debug as run_again
 
 if TYPE_CHECKING:
@@ -49,10 +50,16 @@ def _spec(invocation: Invocation, store: RunStore, name: TaskName) -> TaskSpec:
         steps = ", ".join(node.name for node in graph)
         raise NotFound(f"Task {task} does not exist: the steps of the flow are {steps}.")
     frontier = Frontier(graph, nobody(store))
-    known = recover(frontier, store.task)
-    left = [planned.spec.name for planned in known.left]
-    there = [str(each) for each in (*known.done, *left) if each.step == name.step]
-    if str(name) not in there:
+    known = recover(frontier, Past(store))
+    left = TaskSet(planned.spec.tasks for planned in known.left)
+    if name not in left and name not in known.done:
+        there = [str(each) for some in (known.done, left) for each in some.ranges() if each.step == name.step]
+        node = graph[name.step]
+        before = [str(each) for each in left.ranges() if node.type == "join" and each.step in node.in_nodes]
+        if not there and before:
+            raise NotFound(
+                f"Task {task} has no inputs yet: {_listed(before)} did not succeed. Debug {before[0]} first."
+            )
         why = f"there is {_listed(there)}" if there else "the run never came so far"
         raise NotFound(f"Task {task} does not exist: {why}.")
     spec = frontier.spec(name)

@@ -19,7 +19,7 @@ from daskflow.flow.flow_decorator import RunEnd, decorators_of
 from daskflow.flow.parameters import parameters_of
 from daskflow.store import retries
 from daskflow.store.sessions import open_session
-from daskflow.task.execute import LAUNCHERS
+from daskflow.task.launchers import LAUNCHERS
 from daskflow.task.spec import RunContext
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class Options:
     max_num_splits: int | None = None
     max_log_size: float = 10.0
     grace: float = 5.0
+    chunk: int | None = None
+    isolate: bool = False
     tags: tuple[str, ...] = ()
     decospecs: tuple[str, ...] = ()
     run_id_file: str | None = None
@@ -58,7 +60,10 @@ class Options:
     @classmethod
     def taken_from(cls, given: dict[str, Any]) -> Options:
         """Take the options out of what click parsed; what remains is the command's own."""
-        return cls(**{each.name: given.pop(each.name) for each in fields(cls) if each.name in given})
+        options = cls(**{each.name: given.pop(each.name) for each in fields(cls) if each.name in given})
+        if options.isolate and (options.chunk or 1) > 1:
+            raise click.UsageError("--chunk and --isolate exclude one another.")
+        return options
 
 
 def driving_options() -> list[click.Option]:
@@ -78,6 +83,12 @@ def driving_options() -> list[click.Option]:
         click.Option(
             ["--max-num-splits"], type=click.IntRange(min=1), help="Widest foreach that is allowed."
         ),
+        click.Option(
+            ["--chunk"],
+            type=click.IntRange(min=1),
+            help="Items of a foreach that run in one process.  [default: as many as take about a second]",
+        ),
+        click.Option(["--isolate"], is_flag=True, help="A process of its own for each item of a foreach."),
         click.Option(
             ["--max-log-size"],
             type=click.FloatRange(min=0, min_open=True),
@@ -142,6 +153,7 @@ def drive(invocation: Invocation, options: Options, begun: Begun) -> int:
         cwd=os.getcwd(),
         max_log_bytes=int(options.max_log_size * 1e6),
         launcher=settings.launcher,
+        max_num_splits=options.max_num_splits,
         facts={
             "username": user,
             "namespace": options.namespace or settings.namespace(),
@@ -229,7 +241,7 @@ def _drive(
     """Status of the run, and why it failed if it did."""
     from daskflow.engine.console import Console, display_for
     from daskflow.engine.frontier import Frontier
-    from daskflow.engine.run import Driver, Limits
+    from daskflow.engine.run import Driver, Ledger, Limits
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
@@ -240,11 +252,14 @@ def _drive(
     retries.tell = console.notice
     cluster = _cluster(invocation, options)
     workers = options.max_workers or invocation.settings.max_workers
-    limits = Limits(options.max_num_splits, None if cluster in (LOCAL, INLINE) else workers, options.grace)
+    in_flight = None if cluster in (LOCAL, INLINE) else workers
+    chunk = 1 if options.isolate or cluster == INLINE else options.chunk
+    limits = Limits(options.max_num_splits, in_flight, options.grace, chunk)
     opened = contextlib.ExitStack()
     try:
         executor = _executor(opened, invocation, options, begun, run, console)
-        driver = Driver(executor, frontier, console, limits, session.still_ours)
+        ledger = Ledger(session.still_ours, begun.store.extend_plan, begun.store.plan_of_others)
+        driver = Driver(executor, frontier, console, limits, ledger)
         session.when_replaced(driver.replaced)
         try:
             with executor.hearing():

@@ -83,6 +83,8 @@ def _facts(task: Task, artifact: DataArtifact, load: bool) -> dict[str, Any]:
     }
     if artifact.path is not None:
         found["path"] = artifact.path
+        if artifact.row_group is not None:
+            found["row_group"] = artifact.row_group
     elif artifact.encoding != "pickle":
         found["value"] = artifact._ref.inline
     if artifact.rows is not None:
@@ -106,7 +108,8 @@ def _value(artifact: DataArtifact, limit: int, load: bool) -> str:
 def _table(artifact: DataArtifact, limit: int) -> str:
     if artifact.size > 1000 * limit:
         return f"{TOO_LARGE} {artifact.path}"
-    return f"{artifact.path}\n{artifact.data}"
+    part = "" if artifact.row_group is None else f", row group {artifact.row_group}"
+    return f"{artifact.path}{part}\n{artifact.data}"
 
 
 def _write(path: str, chosen: dict[Task, list[DataArtifact]]) -> None:

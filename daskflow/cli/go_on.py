@@ -9,11 +9,11 @@ import click
 from daskflow.cli.drive import Begun, Options, drive, driving_options
 from daskflow.cli.run import allocate, save_parameters, starting_options
 from daskflow.engine.frontier import Frontier
-from daskflow.engine.resume import downstream, recover
+from daskflow.engine.resume import Past, downstream, recover
 from daskflow.errors import CommandException
 from daskflow.flow.parameters import ParameterContext, parameters_of
 from daskflow.store.layout import PARAMETERS
-from daskflow.store.runs import RunStore, packed, run_numbers
+from daskflow.store.runs import RunStore, run_numbers
 from daskflow.store.sessions import how_it_ended, last_session, snapshot_of
 from daskflow.store.storage import storage_at
 from daskflow.task import code as task_code
@@ -50,14 +50,11 @@ def resume(invocation: Invocation, /, step: str | None, origin_run_id: str | Non
     graph = invocation.graph(decorators)
     origin = _run(invocation, origin_run_id, "Resume could not find run id *{}*")
     again = downstream(graph, step) if step is not None else ()
-
-    def taken(name: TaskName) -> TaskRecord | None:
-        return None if name.step in again else origin.task(name)
-
     values = _parameters(invocation, origin)
+    taken = Past(origin, without=again)
     before = recover(Frontier(graph, nobody(origin)), taken, most_splits=options.max_num_splits)
     code = task_code.collect()
-    takes = {"run": origin.run, "tasks": packed(before.done)}
+    takes = {"run": origin.run, "tasks": before.done.to_json()}
     store = allocate(invocation, graph, code, options, decorators, takes)
 
     def prepare() -> None:
@@ -72,7 +69,7 @@ def resume(invocation: Invocation, /, step: str | None, origin_run_id: str | Non
         code,
         decorators=decorators,
         prepare=prepare,
-        ready=lambda frontier: recover(frontier, store.task, most_splits=options.max_num_splits).left,
+        ready=lambda frontier: recover(frontier, Past(store), most_splits=options.max_num_splits).left,
     )
     return drive(invocation, options, begun)
 
@@ -110,10 +107,12 @@ def continue_(invocation: Invocation, /, run: str | None, new_code: bool, **give
     code = task_code.collect()
     snapshot, session = _snapshot(store, last, code, new_code)
     if "code" in session:  # refuse before the run is told that it has new code
-        recover(Frontier(graph, nobody(store)), store.task)
+        recover(Frontier(graph, nobody(store)), Past(store))
 
     def ready(frontier: Frontier) -> Sequence[Planned]:
-        return recover(frontier, store.task, lambda name: _attempts(store, name), options.max_num_splits).left
+        return recover(
+            frontier, Past(store), lambda name: _attempts(store, name), options.max_num_splits
+        ).left
 
     def prepare() -> None:
         _begun(store)

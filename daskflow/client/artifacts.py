@@ -72,8 +72,17 @@ class DataArtifact(OfRun[Any]):
 
     @property
     def path(self) -> str | None:
-        """The file, as any program opens it; None if the value stands in the task's record."""
+        """The file, as any program opens it; None if the value stands in the task's record.
+
+        The tables of items that shared a process share a file too: see :attr:`row_group`.
+        """
         return self._storage.locate(self._ref.path) if self._ref.path is not None else None
+
+    @property
+    def row_group(self) -> int | None:
+        """Which row group of the file it is, if other items' tables are there too; None if the file is all its own."""
+        group: int | None = self._ref.info.get("row_group")
+        return group
 
     @property
     def rows(self) -> int | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from daskflow.client.base import OfRun, Stored, not_found, storage_of
 from daskflow.client.namespaces import get_namespace
-from daskflow.client.tasks import Data, Step, Task
+from daskflow.client.tasks import Step, Task
 from daskflow.errors import NamespaceMismatch, NotFound
 from daskflow.pathspec import TaskName
 from daskflow.store.layout import PARAMETERS
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
 
+    from daskflow.client.data import Data
     from daskflow.store.tags import Tags
 
 

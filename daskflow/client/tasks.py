@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from daskflow._current import current
 from daskflow.client.artifacts import DataArtifact
-from daskflow.client.base import OfRun, listed, not_found
+from daskflow.client.base import OfRun, not_found
+from daskflow.client.data import Artifacts, Data, Fact
 from daskflow.errors import ExceptionWrapper, NotFound
-from daskflow.pathspec import TaskName
+from daskflow.pathspec import TaskName, TaskNames
 from daskflow.store.layout import PARAMETERS
 from daskflow.store.records import moment
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from daskflow.client.runs import Run
+    from daskflow.store.chunks import Chunk
     from daskflow.store.records import ArtifactRef, TaskRecord
 
 STREAMS = ("stdout", "stderr")
@@ -47,11 +49,28 @@ class Step(OfRun["Task"]):
         return self._reach(Task, self.pathspec, name)
 
     def _child_names(self) -> list[str]:
-        return list(reversed(self._store.tasks(self.id)))
+        return list(reversed(self._store.tasks_alone(self.id)))
 
     def __iter__(self) -> Iterator[Task]:
         """Tasks, the one that started last first."""
-        return iter(sorted(super().__iter__(), key=lambda task: task._started, reverse=True))
+        found = [(task._started.timestamp(), task) for task in super().__iter__()]
+        for chunk in self._store.chunks_of(self.id):
+            found += zip(map(chunk.started, range(len(chunk.each))), self._tasks_in(chunk), strict=True)
+        found.sort(key=lambda pair: pair[0], reverse=True)
+        return (task for _, task in found)
+
+    def _tasks_in(self, chunk: Chunk) -> Iterator[Task]:
+        """Its tasks that are committed together: made without a look into the store, a step may have a million."""
+        for place, name in enumerate(chunk.tasks.part(0, len(chunk.each)).names()):
+            task = Task.__new__(Task)
+            task._attempt = None
+            task.path_components = [*self.path_components, name.task_id]
+            task.pathspec = f"{self.pathspec}/{name.task_id}"
+            task._storage, task._namespace = self._storage, self._namespace
+            task.__dict__["_store"] = self._store
+            task._name = name
+            task._held = (chunk, place)
+            yield task
 
     @property
     def parent(self) -> Run:
@@ -110,6 +129,7 @@ class Task(OfRun[DataArtifact]):
     """
 
     parts = 4
+    _held: tuple[Chunk, int]
 
     def __init__(self, pathspec: str, attempt: int | None = None, store: str | None = None) -> None:
         self._attempt = attempt
@@ -125,11 +145,18 @@ class Task(OfRun[DataArtifact]):
         if committed is None and not is_running and task not in self._store.tasks(step):
             self._store.record()
             raise not_found("Task", self.pathspec, self._storage, self._store.tasks(step))
-        self._record: TaskRecord | None = committed
+        record = committed
         if self._attempt is not None:
-            self._record = self._record_of(self._attempt, committed)
+            record = self._record_of(self._attempt, committed)
         elif committed is None:
-            self._record = next(reversed(list(self._store.failed_attempts(self._name))), None)
+            record = next(reversed(list(self._store.failed_attempts(self._name))), None)
+        self.__dict__["_record"] = record
+
+    @cached_property
+    def _record(self) -> TaskRecord | None:
+        """What is known of it; None as long as it runs. Of one that is committed with others it is made when asked for."""
+        chunk, place = self._held
+        return chunk.record(place)
 
     def _record_of(self, attempt: int, committed: TaskRecord | None) -> TaskRecord | None:
         """The record of an attempt, None if it has not ended."""
@@ -359,7 +386,7 @@ class Task(OfRun[DataArtifact]):
 
     @property
     def _parents(self) -> list[TaskName]:
-        return [TaskName.of(name) for name in (self._record.parents if self._record is not None else [])]
+        return list(TaskNames.of(self._record.parents)) if self._record is not None else []
 
     @property
     def _targets(self) -> list[str]:
@@ -411,68 +438,6 @@ class Task(OfRun[DataArtifact]):
             "_foreach_num_splits": record.foreach["size"] if record.foreach else None,
             "_iteration_stack": [] if record.iteration is None else [record.iteration],
         }
-
-
-class Fact(NamedTuple):
-    """Something that follows from a task's record, with the face of an artifact."""
-
-    pathspec: str
-    data: Any
-
-    @property
-    def id(self) -> str:
-        """Its name."""
-        return self.pathspec.rpartition("/")[2]
-
-
-class Data:
-    """The values of a task's artifacts as attributes, each loaded when it is touched."""
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-
-    def __getattr__(self, name: str) -> Any:
-        task: Task = self.__dict__["_task"]
-        if name not in task._refs:
-            raise AttributeError(f"{task!r} has no artifact '{name}'; it has: {listed(task._child_names())}.")
-        value = task._store.load(name, task._refs[name])
-        self.__dict__[name] = value
-        return value
-
-    def __contains__(self, name: object) -> bool:
-        return not str(name).startswith("_") and name in self._task._refs
-
-    def __dir__(self) -> list[str]:
-        return self._task._child_names()
-
-    def __repr__(self) -> str:
-        return f"<Data of {self._task!r}: {listed(self._task._child_names())}>"
-
-
-class Artifacts:
-    """A task's public artifacts as attributes; iteration gives them by name."""
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-
-    def __getattr__(self, name: str) -> DataArtifact:
-        task: Task = self.__dict__["_task"]
-        if name not in task._refs:
-            raise AttributeError(f"{task!r} has no artifact '{name}'; it has: {listed(task._child_names())}.")
-        found: DataArtifact = task[name]
-        return found
-
-    def __iter__(self) -> Iterator[DataArtifact]:
-        return iter(self._task)
-
-    def __len__(self) -> int:
-        return len(self._task._child_names())
-
-    def __dir__(self) -> list[str]:
-        return self._task._child_names()
-
-    def __repr__(self) -> str:
-        return f"<Artifacts of {self._task!r}: {listed(self._task._child_names())}>"
 
 
 def _stored_lines(text: str) -> list[str]:

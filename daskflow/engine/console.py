@@ -10,13 +10,13 @@ import queue
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     from daskflow.engine.frontier import Planned
     from daskflow.pathspec import TaskName
@@ -143,7 +143,6 @@ class Console:
         self._queue: queue.SimpleQueue[_Line | threading.Event | None] = queue.SimpleQueue()
         self._left_out = 0
         self._shown = 0
-        self._waiting: set[TaskName] = set()
         self._running: set[TaskName] = set()
         self._gone = False
         self._thread = threading.Thread(target=self._print_all, name="daskflow-console", daemon=True)
@@ -158,13 +157,14 @@ class Console:
         """Something the user should know about the run."""
         self._put(_Line(self._run, "notice", text))
 
-    def started(self, spec: TaskSpec, pid: int) -> None:
-        """A task's process runs."""
+    def started(self, spec: TaskSpec, pid: int, count: int = 1) -> None:
+        """A task's process runs; in it so many run, one after the other."""
         if spec.name not in self._running:  # else its fork server or worker has died, and it starts once more
-            self._waiting.discard(spec.name)
             self._running.add(spec.name)
             self._steps.change(spec.name.step, waiting=-1, running=1)
-        self._put(_Line(self._label(spec, pid), "system", "Task is starting."))
+        what = "Task is starting." if count == 1 else f"{count} tasks are starting, one after the other."
+        label = f"{self._run}/{spec.tasks} (pid {pid})"
+        self._put(_Line(label, "system", what))
 
     def lines(self, spec: TaskSpec, pid: int, stream: str, lines: Sequence[str]) -> None:
         """A task has written lines."""
@@ -173,25 +173,27 @@ class Console:
             self._put(_Line(label, stream, line))
 
     def planned(self, region: Iterable[Planned]) -> None:
-        """These tasks wait for their turn; some may have waited before."""
-        names = [task.spec.name for task in region if task.spec.name not in self._waiting]
-        self._waiting.update(names)
-        for step, count in Counter(name.step for name in names).items():
+        """These tasks wait for their turn; some have waited before."""
+        counts: Counter[str] = Counter()
+        for task in region:
+            counts[task.spec.name.step] += 0 if task.again else task.spec.count
+        for step, count in counts.items():
             self._steps.change(step, waiting=count)
 
-    def finished(self, result: TaskResult, again: bool = False) -> None:
-        """A task is over, or waits for another attempt; one that was not run goes on waiting."""
-        name = result.name
-        was = "running" if name in self._running else "waiting"
-        now = "waiting" if again or result.status == "not_run" else _END[result.status]
-        if result.stopped:
-            now = "stopped"
-        self._running.discard(name)
-        self._waiting.discard(name)
-        if now == "waiting":
-            self._waiting.add(name)
-        if now != was:
-            self._steps.change(name.step, **{was: -1, now: 1})
+    def finished(self, results: Iterable[TaskResult], again: Container[TaskName] = ()) -> None:
+        """Tasks are over, or wait for their next turn; of those that share a process one is counted as running."""
+        changes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        for result in results:
+            change = changes[result.name.step]
+            running = result.name in self._running
+            self._running.discard(result.name)
+            change["running"] -= running
+            change["waiting"] -= result.count - running
+            now = "waiting" if result.name in again else _END.get(result.status, "waiting")
+            change["stopped" if result.stopped else now] += result.count
+        for step, change in changes.items():
+            if any(change.values()):
+                self._steps.change(step, **change)
 
     def lines_only(self) -> None:
         """Leave the steps' states as they are: what is said from here on stands below them."""

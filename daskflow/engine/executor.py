@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -9,7 +10,24 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from daskflow.engine.frontier import Planned
-    from daskflow.task.spec import TaskResult
+    from daskflow.pathspec import TaskName
+    from daskflow.task.spec import TaskResult, Together
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What was handed over at once has ended: a task, or all that shared a process.
+
+    Attributes
+    ----------
+    name
+        The task, or the first of them.
+    results
+        How each of them went, neighbours as one.
+    """
+
+    name: TaskName
+    results: Sequence[TaskResult]
 
 
 class Executor(Protocol):
@@ -23,7 +41,16 @@ class Executor(Protocol):
         """Take a region; each of its tasks is in :meth:`results` once."""
         ...
 
-    def results(self, seconds: float) -> list[TaskResult]:
+    def submit_together(self, work: Together) -> None:
+        """Take tasks that are to share a process."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """How many tasks can run at once, as far as is known; at least 1."""
+        ...
+
+    def results(self, seconds: float) -> list[Ran]:
         """What has ended since the last call.
 
         Waits until there is something, :meth:`wake` is called, or so many seconds are over.

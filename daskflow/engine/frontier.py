@@ -2,18 +2,26 @@
 
 From what is ready, everything that is known in advance is planned at once: a *region*, up to the next decision (the
 width of a foreach, the choice of a switch). A decision's result opens the next region.
+
+The items of a foreach are planned as one spec that stands for all of them. What follows them is planned as they are done,
+for as many neighbours at once as went the same way: so the state of a run grows with what happens in it, not with the
+number of its tasks.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from bisect import bisect_right, insort
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from daskflow.errors import InternalError
-from daskflow.pathspec import TaskName, task_id
+from daskflow.indices import Indices
+from daskflow.pathspec import TaskName, TaskNames, TaskRange, task_id
 from daskflow.store.layout import PARAMETERS
-from daskflow.task.spec import Frame, TaskResult, TaskSpec, told
+from daskflow.store.records import Frame
+from daskflow.task.spec import TaskResult, TaskSpec, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,39 +29,52 @@ if TYPE_CHECKING:
     from daskflow.flow.graph import Graph
     from daskflow.task.spec import RunContext
 
+_first = attrgetter("tasks.first")
+
 
 @dataclass(frozen=True)
 class Planned:
-    """A task of a region.
+    """A task of a region, or all items of a foreach.
 
     Attributes
     ----------
     upstream
         Tasks of the same region that must be over before.
+    again
+        It was planned before, and was not run.
     """
 
     spec: TaskSpec
     upstream: tuple[TaskName, ...] = ()
+    again: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether they are first tasks of a foreach's items, for which it is written down how they are cut into chunks."""
+        return self.spec.count > 1 and self.spec.is_first_step
+
+
+@dataclass
+class _Lane:
+    """The tasks of one step that are items of one foreach, or the one task of a step."""
+
+    planned: list[TaskSpec] = field(default_factory=list)
+    done: Indices = field(default_factory=Indices)
+
+    def at(self, index: int) -> TaskSpec | None:
+        """What was planned for an item, for its neighbours too."""
+        place = bisect_right(self.planned, index, key=_first) - 1
+        found = self.planned[place] if place >= 0 else None
+        return found if found is not None and index < found.tasks.end else None
 
 
 @dataclass
 class _Gathering:
-    """The inputs of one join, as they become known.
+    """The inputs of a foreach's join, as they become known."""
 
-    Attributes
-    ----------
-    split
-        The innermost split around each input; which of its branches or items an input is, is its place.
-    stack
-        The splits around the join.
-    missing
-        Once all inputs are known: how many of them still have to be done before the join can be planned.
-    """
-
-    split: Frame
-    stack: tuple[Frame, ...]
-    inputs: dict[int, TaskName] = field(default_factory=dict)
-    missing: int = 0
+    inputs: list[TaskRange] = field(default_factory=list)
+    known: int = 0
+    undone: dict[TaskName, None] = field(default_factory=dict)
 
 
 class Frontier:
@@ -65,16 +86,17 @@ class Frontier:
     def __init__(self, graph: Graph, run: RunContext) -> None:
         self._graph = graph
         self._run = run
-        self._specs: dict[TaskName, TaskSpec] = {}
-        self._done: set[TaskName] = set()
-        self._joins: dict[tuple[str, TaskName], _Gathering] = {}
-        self._awaited: dict[TaskName, tuple[str, TaskName]] = {}
+        self._lanes: defaultdict[tuple[str, tuple[int, ...], int], _Lane] = defaultdict(_Lane)
+        self._attempts: dict[TaskName, TaskSpec] = {}
+        self._foreaches: defaultdict[tuple[str, TaskName], _Gathering] = defaultdict(_Gathering)
+        self._branches: defaultdict[tuple[str, object], dict[int, list[TaskSpec]]] = defaultdict(dict)
+        self._awaited: dict[TaskName, tuple[TaskSpec, dict[TaskName, None]]] = {}
         self._postponed: dict[TaskName, None] = {}
         self._finished = False
 
     def start(self) -> list[Planned]:
         """The first region."""
-        return self._region([self._spec(self._graph.start, (PARAMETERS,), ())])
+        return self._region([self._spec(self._graph.start, TaskNames.single(PARAMETERS), ())])
 
     def done(self, result: TaskResult) -> list[Planned]:
         """What becomes ready by this result: a region, or nothing.
@@ -82,24 +104,32 @@ class Frontier:
         A task that was not run, because one before it did not succeed, becomes ready again once that one has.
         Raises :class:`InternalError` if the task was never planned.
         """
-        spec = self.spec(result.name)
-        if result.status == "not_run" and result.name not in self._done:
-            self._postponed[result.name] = None
+        planned, tasks = self._planned(result.name), result.tasks
+        lane = self._lanes[tasks.lane]
+        if result.status == "not_run":
+            if tasks.first not in lane.done:
+                self._postponed[result.name] = None
             return self._released()
-        if not result.committed or result.name in self._done:
+        if not result.committed:
             return []
-        self._done.add(result.name)
-        self._postponed.pop(result.name, None)
-        self._finished = self._finished or spec.node.type == "end"
-        ready = self._region([*self._decided(spec, result), *self._awaiting(result.name)])
-        return ready + self._released()
+        ready: list[TaskSpec] = []
+        for first, end in lane.done.add(tasks.first, tasks.end):
+            spec = planned.of(replace(tasks, first=first, count=end - first))
+            self._postponed.pop(spec.name, None)
+            self._finished = self._finished or spec.node.type == "end"
+            ready += self._decided(spec, result)
+            if planned.count > 1:
+                ready += self._known_followers(spec, {})
+            elif spec.name in self._awaited:
+                ready += self._no_longer_awaited(spec.name)
+        return (self._region(ready) + self._released()) if ready or self._postponed else []
 
     def again(self, result: TaskResult) -> TaskSpec | None:
         """The next attempt of a task that failed; None if it has had all of them."""
         spec = self.spec(result.name)
         policy = spec.node.policy
         failed = spec.attempt - spec.first + 1
-        if result.final or result.name in self._done or failed >= policy.attempts:
+        if result.final or self.is_done(result.name) or failed >= policy.attempts:
             return None
         cause = told(result.error)
         return self._attempt(
@@ -111,29 +141,46 @@ class Frontier:
         return self._attempt(replace(self.spec(name), attempt=attempt, first=attempt))
 
     def _attempt(self, spec: TaskSpec) -> TaskSpec:
-        self._specs[spec.name] = spec
+        self._attempts[spec.name] = spec
         return spec
 
     def progress(self) -> dict[str, tuple[int, int]]:
         """For each step that has tasks: how many of them are done, and how many are known."""
-        done = Counter(name.step for name in self._done)
-        return {
-            step: (done[step], known) for step, known in Counter(name.step for name in self._specs).items()
-        }
+        done: Counter[str] = Counter()
+        known: Counter[str] = Counter()
+        for (step, _, _), lane in self._lanes.items():
+            done[step] += len(lane.done)
+            known[step] += sum(spec.count for spec in lane.planned)
+        return {step: (done[step], count) for step, count in known.items()}
 
     @property
     def finished(self) -> bool:
         """Whether the last step is committed."""
         return self._finished
 
+    def is_done(self, name: TaskName) -> bool:
+        """Whether a task is committed."""
+        tasks = TaskRange.of(str(name))
+        return tasks.lane in self._lanes and tasks.first in self._lanes[tasks.lane].done
+
     def spec(self, name: TaskName) -> TaskSpec:
         """A task that has been planned.
 
         Raises :class:`InternalError` if it was not.
         """
-        if name not in self._specs:
+        return self.spec_of(TaskRange.of(str(name)))
+
+    def spec_of(self, tasks: TaskRange) -> TaskSpec:
+        """Neighbours that were planned together. Raises :class:`InternalError` if they were not."""
+        return self._attempts.get(tasks.name()) or self._planned(tasks.name()).of(tasks)
+
+    def _planned(self, name: TaskName) -> TaskSpec:
+        """What a task was planned with."""
+        tasks = TaskRange.of(str(name))
+        found = self._lanes[tasks.lane].at(tasks.first) if tasks.lane in self._lanes else None
+        if found is None:
             raise InternalError(f"Task {self._run.flow}/{self._run.run}/{name} was never planned.")
-        return self._specs[name]
+        return found
 
     def _decided(self, spec: TaskSpec, result: TaskResult) -> Iterable[TaskSpec]:
         """The tasks that a decision makes known."""
@@ -149,34 +196,24 @@ class Frontier:
                 raise InternalError(
                     f"Task {spec.pathspec} went over items; its result says there are {result.size}."
                 )
-            return [
-                found
-                for index in range(result.size)
-                for found in self._follow(
-                    spec,
-                    spec.node.targets[0],
-                    (*spec.stack, Frame("foreach", spec.name, index, result.size, spec.node.foreach)),
-                    {},
-                )
-            ]
+            return [self._items(spec.item(index), result.size) for index in range(spec.count)]
         return []
 
-    def _awaiting(self, name: TaskName) -> Iterable[TaskSpec]:
-        """The join that had only this task to wait for."""
-        key = self._awaited.pop(name, None)
-        if key is None:
-            return []
-        self._joins[key].missing -= 1
-        return [] if self._joins[key].missing else [self._join(key)]
+    def _items(self, split: TaskSpec, size: int) -> TaskSpec:
+        """The first step of all items of a foreach."""
+        frame = Frame("foreach", split.name, 0, size, split.node.foreach)
+        parents = TaskNames.single(split.name)
+        return replace(self._spec(split.node.targets[0], parents, (*split.stack, frame)), count=size)
 
     def _released(self) -> list[Planned]:
         """The tasks that waited for another attempt of one before them, as far as all before them are done by now."""
         planned: dict[TaskName, Planned] = {}
         for name in self._postponed:
-            parents = [parent for parent in self._specs[name].parents if parent != PARAMETERS]
-            if all(parent in self._done or parent in planned for parent in parents):
+            spec = self.spec(name)
+            parents = [parent for parent in spec.parents if parent != PARAMETERS]
+            if all(parent in planned or self.is_done(parent) for parent in parents):
                 upstream = tuple(parent for parent in parents if parent in planned)
-                planned[name] = Planned(self._specs[name], upstream)
+                planned[name] = Planned(spec, upstream, again=True)
         for name in planned:
             del self._postponed[name]
         return list(planned.values())
@@ -187,76 +224,126 @@ class Frontier:
         waiting = deque(ready)
         while waiting:
             spec = waiting.popleft()
-            upstream = tuple(parent for parent in spec.parents if parent in planned)
+            upstream = tuple(parent for parent in spec.parents if parent in planned) if planned else ()
             planned[spec.name] = Planned(spec, upstream)
-            self._specs[spec.name] = spec
-            if spec.node.type in ("linear", "join", "split"):
+            insort(self._lanes[spec.tasks.lane].planned, spec, key=_first)
+            if spec.count == 1:
                 waiting.extend(self._known_followers(spec, planned))
         return list(planned.values())
 
-    def _known_followers(self, spec: TaskSpec, planned: Mapping[TaskName, Planned]) -> Iterable[TaskSpec]:
+    def _known_followers(self, spec: TaskSpec, region: Mapping[TaskName, Planned]) -> Iterable[TaskSpec]:
+        """What follows whatever the result."""
         targets = spec.node.targets
+        if spec.node.type in ("linear", "join"):
+            return self._follow(spec, targets[0], spec.stack, region)
         if spec.node.type != "split":
-            return self._follow(spec, targets[0], spec.stack, planned)
+            return []
         return [
             found
             for index, target in enumerate(targets)
             for found in self._follow(
-                spec, target, (*spec.stack, Frame("split", spec.name, index, len(targets))), planned
+                spec, target, (*spec.stack, Frame("split", spec.name, index, len(targets))), region
             )
         ]
 
     def _follow(
         self, spec: TaskSpec, target: str, stack: tuple[Frame, ...], region: Mapping[TaskName, Planned]
     ) -> list[TaskSpec]:
-        """The task that follows ``spec`` in step ``target``, unless that is a join that still lacks inputs."""
+        """The tasks that follow ``spec`` in step ``target``, unless that is a join that still lacks inputs."""
         if self._graph[target].type != "join":
             iteration = spec.iteration + 1 if target == spec.name.step else 0
-            return [self._spec(target, (spec.name,), stack, iteration)]
-        return self._arrive(spec, target, stack, region)
-
-    def _arrive(
-        self, spec: TaskSpec, join: str, stack: tuple[Frame, ...], region: Mapping[TaskName, Planned]
-    ) -> list[TaskSpec]:
-        """The join, if this input was the last and all of them are either done or in this very region.
-
-        A region's tasks can only be upstream of tasks of the same region. So a join with inputs in several regions is
-        planned when the last of its inputs is done.
-        """
+            follower = self._spec(target, TaskNames.single(spec.name), stack, iteration)
+            return [replace(follower, count=spec.count)]
         if not stack:
-            raise InternalError(f"Step '{spec.name.step}' leads to the join '{join}' outside of any split.")
-        split = stack[-1]
+            raise InternalError(f"Step '{spec.name.step}' leads to the join '{target}' outside of any split.")
+        arrived = replace(spec, stack=stack)
+        if stack[-1].kind == "foreach":
+            return self._gather(arrived, target, region)
+        return [
+            found
+            for join in self._meet(arrived, target)
+            for found in self._once_done(join, join.parents, region)
+        ]
+
+    def _gather(self, spec: TaskSpec, join: str, region: Mapping[TaskName, Planned]) -> list[TaskSpec]:
+        """The join of a foreach, if these inputs were the last and all of them are either done or in this very region.
+
+        Items come by index, or if several steps lead to the join by step first.
+        """
+        split = spec.stack[-1]
         key = (join, split.split)
-        gathering = self._joins.setdefault(key, _Gathering(split, stack[:-1]))
-        gathering.inputs[split.index] = spec.name
-        if len(gathering.inputs) < split.size:
+        gathering = self._foreaches[key]
+        gathering.inputs.append(spec.tasks)
+        gathering.known += spec.count
+        if spec.count == 1 and not self.is_done(spec.name):
+            gathering.undone[spec.name] = None
+        if gathering.known < split.size:
             return []
-        awaited = [name for name in gathering.inputs.values() if name not in self._done]
-        if all(name in region for name in awaited):
-            return [self._join(key)]
-        gathering.missing = len(awaited)
-        self._awaited.update(dict.fromkeys(awaited, key))
+        del self._foreaches[key]
+        place = {step: index for index, step in enumerate(self._graph[join].in_nodes)}
+        inputs = sorted(gathering.inputs, key=lambda tasks: (place[tasks.step], tasks.first))
+        return self._once_done(self._spec(join, TaskNames(inputs), spec.stack[:-1]), gathering.undone, region)
+
+    def _meet(self, spec: TaskSpec, join: str) -> Iterable[TaskSpec]:
+        """The joins of branches that have all their inputs with these. Branches come as they are declared."""
+        split = spec.stack[-1]
+        key = (join, TaskRange.of(str(split.split)).lane)
+        arrived = self._branches[key]
+        insort(arrived.setdefault(split.index, []), spec, key=_first)
+        if len(arrived) < split.size:
+            return
+        cells = [spec.tasks]
+        for index in set(range(split.size)) - {split.index}:
+            cells = [
+                shared
+                for cell in cells
+                for other in _overlapping(arrived[index], cell)
+                if (shared := replace(other, step=cell.step, iteration=cell.iteration).shared_with(cell))
+            ]
+        for cell in cells:
+            inputs = []
+            for index in range(split.size):
+                (branch,) = _overlapping(arrived[index], cell)
+                inputs.append(replace(branch, first=cell.first, count=1))
+            stack = spec.of(cell).stack[:-1]
+            yield replace(self._spec(join, TaskNames(inputs), stack), count=cell.count)
+
+    def _once_done(
+        self, join: TaskSpec, inputs: Iterable[TaskName], region: Mapping[TaskName, Planned]
+    ) -> list[TaskSpec]:
+        """The join, if its inputs are done or in this region; else it is planned when the last of them is done.
+
+        A region's tasks can only be upstream of tasks of the same region.
+        """
+        if join.count > 1:
+            return [join]
+        undone = {name: None for name in inputs if not self.is_done(name)}
+        if all(name in region for name in undone):
+            return [join]
+        self._awaited.update(dict.fromkeys(undone, (join, undone)))
         return []
 
-    def _join(self, key: tuple[str, TaskName]) -> TaskSpec:
-        """The join with its inputs in the order in which its step sees them.
+    def _no_longer_awaited(self, name: TaskName) -> list[TaskSpec]:
+        """The join that had only this task to wait for."""
+        join, undone = self._awaited.pop(name)
+        del undone[name]
+        return [] if undone else [join]
 
-        Branches come as they are declared. Items come by index, or if several steps lead to the join by step first.
-        """
-        join, _ = key
-        gathering = self._joins.pop(key)
-        inputs = [gathering.inputs[index] for index in range(gathering.split.size)]
-        if gathering.split.kind == "foreach":
-            place = {step: index for index, step in enumerate(self._graph[join].in_nodes)}
-            inputs.sort(key=lambda name: place[name.step])
-        return self._spec(join, tuple(inputs), gathering.stack)
-
-    def _spec(
-        self, step: str, parents: tuple[TaskName, ...], stack: tuple[Frame, ...], iteration: int = 0
-    ) -> TaskSpec:
+    def _spec(self, step: str, parents: TaskNames, stack: tuple[Frame, ...], iteration: int = 0) -> TaskSpec:
         indices = tuple(frame.index for frame in stack if frame.kind == "foreach")
         name = TaskName(step, task_id(indices, iteration))
         return TaskSpec(self._run, name, self._graph[step], parents, stack, iteration)
+
+
+def _overlapping(arrived: list[TaskSpec], cell: TaskRange) -> list[TaskRange]:
+    """The inputs of a branch, sorted, that have items of a range."""
+    place = max(0, bisect_right(arrived, cell.first, key=_first) - 1)
+    found = []
+    while place < len(arrived) and arrived[place].tasks.first < cell.end:
+        if arrived[place].tasks.end > cell.first:
+            found.append(arrived[place].tasks)
+        place += 1
+    return found
 
 
 def too_wide(result: TaskResult, most: int | None) -> str:

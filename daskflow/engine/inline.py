@@ -9,8 +9,9 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
+from daskflow.engine.executor import Ran
 from daskflow.task.execute import execute_here
-from daskflow.task.spec import TaskResult
+from daskflow.task.spec import TaskResult, Together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from daskflow.engine.frontier import Planned
     from daskflow.flow.spec import FlowSpec
     from daskflow.pathspec import TaskName
+    from daskflow.task.spec import TaskSpec
 
 
 class InlineExecutor:
@@ -31,7 +33,7 @@ class InlineExecutor:
     def __init__(self, flow_class: type[FlowSpec], console: Console) -> None:
         self._flow_class = flow_class
         self._console = console
-        self._waiting: deque[Planned] = deque()
+        self._waiting: deque[Planned | Together] = deque()
         self._committed: set[TaskName] = set()
         self._stopped = False
         self._woken = threading.Event()
@@ -46,22 +48,35 @@ class InlineExecutor:
         """Put it behind what waits already."""
         self._waiting.extend(region)
 
-    def results(self, seconds: float) -> list[TaskResult]:
+    def submit_together(self, work: Together) -> None:
+        """Put them behind what waits already; here all tasks share the process."""
+        self._waiting.append(work)
+
+    @property
+    def slots(self) -> int:
+        """One after the other."""
+        return 1
+
+    def results(self, seconds: float) -> list[Ran]:
         """Run the next task, or sleep until the next one is due."""
         if not self._waiting:
             self._woken.wait(seconds)
             return []
-        task = self._waiting.popleft()
-        spec = task.spec
-        if self._stopped or not self._committed.issuperset(task.upstream):
-            return [TaskResult(spec.name, spec.attempt, "not_run")]
+        work = self._waiting.popleft()
+        specs = work.specs if isinstance(work, Together) else (work.spec,)
+        ready = isinstance(work, Together) or self._committed.issuperset(work.upstream)
+        return [Ran(specs[0].name, [self._run(spec, ready) for spec in specs])]
+
+    def _run(self, spec: TaskSpec, ready: bool) -> TaskResult:
+        if self._stopped or not ready:
+            return TaskResult(spec.name, spec.attempt, "not_run")
         self._console.started(spec, os.getpid())
         self._console.settle()
         result = execute_here(spec, self._flow_class)
         sys.stdout.flush()
         if result.committed:
             self._committed.add(spec.name)
-        return [result]
+        return result
 
     def wake(self) -> None:
         """Sleep no longer."""

@@ -6,15 +6,18 @@ import contextlib
 import pickle
 import queue
 import threading
+import time
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from daskflow.engine import regions, worker
+from daskflow.engine.executor import Ran
 from daskflow.engine.frontier import Planned
 from daskflow.errors import ClusterError, DaskflowException
 from daskflow.task.execute import keep_failure
-from daskflow.task.spec import TaskResult
+from daskflow.task.sharing import failed, not_run, release
+from daskflow.task.spec import TaskResult, Together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +35,8 @@ PATIENCE_SECONDS = 3.0
 """How long after the grace of a stopped run a worker may take to say how its tasks ended."""
 UNSTARTED_SECONDS = 0.5
 """How long after an order to stop it may still become known that a task had started before."""
+SLOTS_SECONDS = 2.0
+"""How long it is taken for granted that a cluster has as many slots as it had."""
 _NOT_STARTED, _ALL = object(), object()
 """Events: these tasks are not waited for any longer."""
 
@@ -61,9 +66,12 @@ class DaskExecutor:
         self._console = console
         self._counted = counted
         self._turn = 0
-        self._specs: dict[TaskName, TaskSpec] = {}
+        self._work: dict[TaskName, TaskSpec | Together] = {}
         self._futures: dict[TaskName, Any] = {}
-        self._names: dict[Any, TaskName] = {}
+        self._leads: dict[TaskName, TaskName] = {}
+        self._stopped = False
+        self._slots = 1
+        self._slots_seen = float("-inf")
         self._started: dict[TaskName, str] = {}
         self._deaths: Counter[TaskName] = Counter()
         self._suspects: list[TaskSpec] = []
@@ -74,22 +82,49 @@ class DaskExecutor:
         self._turn += 1
         with self._scheduler_there():
             futures = regions.submit(self._client, region, self._turn, self._counted)
-        self._specs.update((task.spec.name, task.spec) for task in region)
-        self._futures.update(futures)
-        for name, future in futures.items():
-            self._names[future] = name
-            future.add_done_callback(self._events.put)
+        for task in region:
+            self._watch(task.spec.name, task.spec, futures[task.spec.name])
 
-    def results(self, seconds: float) -> list[TaskResult]:
+    def submit_together(self, work: Together) -> None:
+        """Hand over what shares a process as one task."""
+        self._turn += 1
+        with self._scheduler_there():
+            future = regions.submit_together(self._client, work, self._turn, self._counted)
+        self._watch(work.specs[0].name, work, future)
+        self._leads.update((spec.name, work.specs[0].name) for spec in work.specs)
+
+    def _watch(self, name: TaskName, work: TaskSpec | Together, future: Any) -> None:
+        self._work[name] = work
+        self._futures[name] = future
+        future.add_done_callback(lambda done: self._events.put((name, done)))
+
+    def _forget(self, name: TaskName, work: TaskSpec | Together) -> None:
+        """It is over, or given up."""
+        self._started.pop(name, None)
+        for spec in work.specs if isinstance(work, Together) else ():
+            self._leads.pop(spec.name, None)
+
+    @property
+    def slots(self) -> int:
+        """The threads of all workers, as of a moment ago."""
+        if time.monotonic() - self._slots_seen > SLOTS_SECONDS:
+            with contextlib.suppress(TimeoutError), self._scheduler_there():
+                self._slots = max(1, sum(self._client.nthreads().values()))
+            self._slots_seen = time.monotonic()
+        return self._slots
+
+    def results(self, seconds: float) -> list[Ran]:
         """Wait for futures and for news of lost workers."""
-        found = []
+        if (
+            self._suspects and not self._futures and not self._stopped
+        ):  # nor has the driver anything else that could run beside it
+            self.submit([Planned(self._suspects.pop())])
+        found: list[Ran] = []
         with contextlib.suppress(queue.Empty):
             event = self._events.get(timeout=seconds)
             while True:
                 found += self._handle(event)
                 event = self._events.get_nowait()
-        if self._suspects and not self._futures:
-            self.submit([Planned(self._suspects.pop())])
         return found
 
     def wake(self) -> None:
@@ -98,12 +133,10 @@ class DaskExecutor:
 
     def stop(self, grace: float) -> None:
         """On every worker; what has not started is not waited for, nor in the end a worker that does not answer."""
-        self._suspects.clear()
+        self._stopped = True
         self._later(UNSTARTED_SECONDS, _NOT_STARTED)
-        if self._here:
-            worker.stop_run(self._run, grace)
-        else:
-            self._on_all_workers(worker.stop_run, grace)
+        self._on_all_workers(worker.stop_run, grace)
+        if not self._here:
             self._later(grace + PATIENCE_SECONDS, _ALL)
 
     def _later(self, seconds: float, event: object) -> None:
@@ -111,20 +144,20 @@ class DaskExecutor:
         timer.daemon = True
         timer.start()
 
-    def _drop(self, names: list[TaskName]) -> list[TaskResult]:
+    def _drop(self, names: list[TaskName]) -> list[Ran]:
         """Take tasks back from the scheduler; they were not run.
 
         They are released, not cancelled: of many keys at once that takes Dask a time that grows with their square.
         """
         for name in names:
-            future = self._futures.pop(name)
-            del self._names[future]
-            future.release()
-        specs = [self._specs.pop(name) for name in names]
-        return [TaskResult(spec.name, spec.attempt, "not_run") for spec in specs]
+            self._futures.pop(name).release()
+        return [Ran(name, _not_run(self._work.pop(name))) for name in names]
 
-    def _on_all_workers(self, function: Callable[..., None], *arguments: object) -> threading.Thread:
-        """Without waiting: a worker may stand still, and the scheduler may be gone."""
+    def _on_all_workers(self, function: Callable[..., None], *arguments: object, wait: float = 0.0) -> None:
+        """Without waiting for long: a worker may stand still, and the scheduler may be gone."""
+        if self._here:
+            function(self._run, *arguments)
+            return
 
         def run() -> None:
             with contextlib.suppress(Exception):  # what does not arrive is made up for by `_ALL`
@@ -132,7 +165,7 @@ class DaskExecutor:
 
         thread = threading.Thread(target=run, name="daskflow-workers", daemon=True)
         thread.start()
-        return thread
+        thread.join(wait)
 
     def stopping(self, grace: float) -> str:
         """They have some time."""
@@ -140,17 +173,11 @@ class DaskExecutor:
 
     def pause(self) -> None:
         """On every worker."""
-        if self._here:
-            worker.pause_run(self._run, True)
-        else:
-            self._on_all_workers(worker.pause_run, True)
+        self._on_all_workers(worker.pause_run, True)
 
     def go_on(self) -> None:
         """On every worker."""
-        if self._here:
-            worker.pause_run(self._run, False)
-        else:
-            self._on_all_workers(worker.pause_run, False)
+        self._on_all_workers(worker.pause_run, False)
 
     @contextlib.contextmanager
     def hearing(self) -> Iterator[None]:
@@ -168,7 +195,7 @@ class DaskExecutor:
             yield
         finally:
             if not self._here and not self._lost:
-                self._on_all_workers(worker.close_run).join(PATIENCE_SECONDS)
+                self._on_all_workers(worker.close_run, wait=PATIENCE_SECONDS)
                 with contextlib.suppress(OSError):  # the scheduler may be gone by now
                     self._client.unsubscribe_topic(worker.topic(token))
                     self._client.unsubscribe_topic("all")
@@ -183,10 +210,10 @@ class DaskExecutor:
     def _lost(self) -> bool:
         return bool(self._client.status != "running")
 
-    def started(self, spec: TaskSpec, pid: int, where: str = "") -> None:
+    def started(self, spec: TaskSpec, pid: int, count: int = 1, where: str = "") -> None:
         """From a worker: a task's process runs there."""
-        self._started[spec.name] = where
-        self._console.started(spec, pid)
+        self._started[self._leads.get(spec.name, spec.name)] = where
+        self._console.started(spec, pid, count)
 
     def lines(self, spec: TaskSpec, pid: int, stream: str, lines: Sequence[str]) -> None:
         """From a worker: it has written lines."""
@@ -207,33 +234,33 @@ class DaskExecutor:
         if message.get("action") == "remove-worker" and not message["expected"]:
             self._events.put(message["worker"])
 
-    def _handle(self, event: Any) -> list[TaskResult]:
-        """A future that is over, or the address of a worker that is lost."""
+    def _handle(self, event: Any) -> list[Ran]:
+        """A future that is over with its task's name, or the address of a worker that is lost."""
         if event is None:
             return []
         if event is _NOT_STARTED:
-            return self._drop([name for name in self._futures if name not in self._started])
+            waiting = [Ran(spec.name, [not_run(spec)]) for spec in self._suspects]
+            self._suspects.clear()
+            return waiting + self._drop([name for name in self._futures if name not in self._started])
         if event is _ALL:
             return self._drop(list(self._futures))
         if isinstance(event, str):
             return self._worker_lost(event)
-        future: Any = event
-        name = self._names.pop(future, None)
-        if name is None or name not in self._futures or self._futures[name] is not future:
+        name, future = event  # type: tuple[TaskName, Any]
+        if name not in self._futures or self._futures[name] is not future:
             return []
         if future.status == "cancelled" and self._lost:
             raise ClusterError(GONE)
         try:
             with self._scheduler_there():
-                result = _result(future, self._specs[name])
+                results = _results(future, self._work[name])
         except TimeoutError:  # a worker that stands still holds it; meanwhile orders to stop must be heard
-            self._names[future] = name
-            self._later(ANSWER_SECONDS, future)
+            self._later(ANSWER_SECONDS, event)
             return []
-        del self._futures[name], self._specs[name]
-        self._started.pop(name, None)
+        self._forget(name, self._work.pop(name))
+        del self._futures[name]
         future.release()
-        return [result]
+        return [Ran(name, results)]
 
     @contextlib.contextmanager
     def _scheduler_there(self) -> Iterator[None]:
@@ -247,34 +274,51 @@ class DaskExecutor:
                 raise ClusterError(GONE) from error
             raise
 
-    def _worker_lost(self, address: str) -> list[TaskResult]:
+    def _worker_lost(self, address: str) -> list[Ran]:
         there = [name for name, where in self._started.items() if where == address and name in self._futures]
-        what = f", which ran {', '.join(map(str, there))}" if there else ""
+        what = f", which ran {', '.join(_words(self._work[name]) for name in there)}" if there else ""
         self._console.notice(f"Worker {address} is lost{what}.")
-        failed = []
+        found = []
         for name in there:
             del self._started[name]
             self._deaths[name] += 1
             if self._deaths[name] < MOST_WORKERS - 1:
                 continue
-            spec = self._specs.pop(name)
-            future = self._futures.pop(name)
-            del self._names[future]
-            future.cancel(force=True)
-            if self._deaths[name] == MOST_WORKERS - 1:
-                self._suspects.append(spec)
+            work = self._work.pop(name)
+            self._futures.pop(name).cancel(force=True)
+            if isinstance(work, Together):  # which of them is to blame is seen when each is alone
+                del self._deaths[name]
+                self._forget(name, work)
+                released = [each for spec in work.specs for each in release(spec)]
+                alone = [replace(each, alone=each.status == "released") for each in released]
+                found.append(Ran(name, alone))
+            elif self._stopped:
+                found.append(Ran(name, [not_run(work)]))
+            elif self._deaths[name] == MOST_WORKERS - 1:
+                self._suspects.append(work)
             else:
                 words = f"{MOST_WORKERS} workers were lost while it ran there, the last one while nothing else of the run did."
-                failed.append(replace(keep_failure(spec, ClusterError(words)), final=True))
-        return failed
+                found.append(Ran(name, [replace(keep_failure(work, ClusterError(words)), final=True)]))
+        return found
 
 
-def _result(future: Any, spec: TaskSpec) -> TaskResult:
+def _words(work: TaskSpec | Together) -> str:
+    if not isinstance(work, Together) or len(work.specs) == 1:
+        return str((work.specs[0] if isinstance(work, Together) else work).tasks)
+    return f"{work.specs[0].tasks} and others, {work.count} tasks,"
+
+
+def _not_run(work: TaskSpec | Together) -> list[TaskResult]:
+    return [not_run(spec) for spec in (work.specs if isinstance(work, Together) else (work,))]
+
+
+def _results(future: Any, work: TaskSpec | Together) -> list[TaskResult]:
     """What a future holds. One that Dask gave up with what it depends on was not run; an error is the cluster's."""
     if future.status == "finished":
-        found: TaskResult = future.result(timeout=ANSWER_SECONDS)
-        return found
+        found: TaskResult | list[TaskResult] = future.result(timeout=ANSWER_SECONDS)
+        return found if isinstance(found, list) else [found]
     if future.status != "error":
-        return TaskResult(spec.name, spec.attempt, "not_run")
-    error = future.exception()
-    return keep_failure(spec, ClusterError(f"{type(error).__name__}: {error}"))
+        return _not_run(work)
+    raised = future.exception()
+    error = ClusterError(f"{type(raised).__name__}: {raised}")
+    return failed(work, error) if isinstance(work, Together) else [keep_failure(work, error)]

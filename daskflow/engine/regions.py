@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from daskflow.engine.frontier import Planned
     from daskflow.flow.policy import Policy
     from daskflow.pathspec import TaskName
-    from daskflow.task.spec import TaskSpec
+    from daskflow.task.spec import TaskSpec, Together
 
 UNITS = {"cpu": "CPU", "memory": "MEMORY", "gpu": "GPU"}
 """What a step may ask for, and the Dask resource that stands for it. Memory is in megabytes."""
 
 
 def key_of(spec: TaskSpec, turn: int) -> tuple[str, str, int, str]:
-    """The Dask key of a task's ``turn``-th submission by this driver.
+    """The Dask key of a task's, or a chunk's, ``turn``-th submission by this driver.
 
     The dashboard groups by its first part; no key is ever used twice, since a scheduler answers the key of a task it
     still holds without running it.
     """
     run = spec.run
-    return (f"{run.flow}/{run.run}/{spec.name.step}", spec.name.task_id, spec.attempt, f"{run.token}.{turn}")
+    return (f"{run.flow}/{run.run}/{spec.name.step}", spec.tasks.ids, spec.attempt, f"{run.token}.{turn}")
 
 
 def needs(policy: Policy) -> dict[str, float]:
@@ -64,3 +64,15 @@ def submit(
             made[task.spec.name] = run(pickle.dumps(task.spec), *upstream, dask_key_name=key)
     futures = client.compute(list(made.values()), optimize_graph=False)
     return dict(zip(made, futures, strict=True))
+
+
+def submit_together(client: Any, work: Together, turn: int = 0, counted: bool = False) -> Any:
+    """Hand tasks that share a process to the scheduler, see :func:`submit`; their one future."""
+    from dask import annotate, delayed
+
+    lead = work.specs[0]
+    taken = {"resources": {"CPU": 1} | needs(lead.node.policy)} if counted else {}
+    with annotate(**taken):
+        run = delayed(run_task, pure=False, traverse=False)
+        task = run(pickle.dumps(work), dask_key_name=key_of(lead, turn))
+    return client.compute(task, optimize_graph=False)

@@ -13,7 +13,10 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from daskflow.engine.chunks import MOST_SPOILED, Cutter
+from daskflow.engine.executor import Ran
 from daskflow.engine.frontier import Planned, too_wide
+from daskflow.task import sharing
 from daskflow.task.spec import first_line, told
 
 if TYPE_CHECKING:
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from daskflow.engine.console import Console
     from daskflow.engine.executor import Executor
     from daskflow.engine.frontier import Frontier
-    from daskflow.pathspec import TaskName
+    from daskflow.pathspec import TaskName, TaskRange
     from daskflow.task.spec import TaskResult, TaskSpec
 
 GRACE_SECONDS = 5.0
@@ -32,6 +35,8 @@ MOST_TEXT = 500
 """Characters of an error that a notice shows; the task's log has it all."""
 LONGEST_WAIT = 1.0
 """Seconds until the loop looks again whether it was told to stop."""
+AHEAD = 2
+"""Processes for each slot that are at the scheduler, so that a slot has the next one when it is done with one."""
 PATIENCE = 2
 """How many signals are orders to stop; one more ends the driver where it stands."""
 
@@ -71,11 +76,36 @@ class Limits:
         Tasks at the scheduler, for a cluster that has more slots than the run may use.
     grace
         Seconds that running tasks may go on after another has failed for good, or the run was stopped.
+    chunk
+        Items of a foreach that share a process; 1 gives each its own, None as many as fit the time that they take.
     """
 
     max_num_splits: int | None = None
     in_flight: int | None = None
     grace: float = GRACE_SECONDS
+    chunk: int | None = None
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a driver asks of its run's store.
+
+    Attributes
+    ----------
+    still_ours
+        Called before anything is submitted; raises :class:`RunHeld` if another driver has taken the run over.
+    decide
+        Writes down how items of a step are cut into chunks; returns what holds.
+    decided
+        What other drivers wrote of that, as far as it was read.
+    release
+        Lets the items of a chunk be single tasks; how it stands then.
+    """
+
+    still_ours: Callable[[], None] = lambda: None
+    decide: Callable[[str, Sequence[TaskRange]], Sequence[TaskRange]] = lambda _, ranges: ranges
+    decided: Callable[[str], Sequence[TaskRange]] = lambda _: ()
+    release: Callable[[TaskSpec], Sequence[TaskResult]] = sharing.release
 
 
 class Driver:
@@ -91,8 +121,8 @@ class Driver:
         Told what is planned and what is over.
     limits
         How wide a foreach, how many tasks at once, how long a grace.
-    still_ours
-        Called before anything is submitted; raises :class:`RunHeld` if another driver has taken the run over.
+    ledger
+        The run's store, as far as the driver itself has to do with it.
     """
 
     def __init__(
@@ -101,18 +131,21 @@ class Driver:
         frontier: Frontier,
         console: Console,
         limits: Limits,
-        still_ours: Callable[[], None] = lambda: None,
+        ledger: Ledger = Ledger(),
     ) -> None:
         self._executor = executor
         self._frontier = frontier
         self._console = console
         self._limits = limits
-        self._still_ours = still_ours
+        self._ledger = ledger
+        self._cutter = Cutter(limits.chunk, ledger.decide, ledger.decided)
         self._in_flight: set[TaskName] = set()
+        self._shared: set[TaskName] = set()
+        self._handed_out: set[TaskName] = set()
+        self._tried_alone: set[TaskName] = set()
         self._held_back: deque[Planned] = deque()
         self._due: list[tuple[float, int, TaskSpec]] = []
         self._order = itertools.count()
-        self._done: set[TaskName] = set()
         self._stopped = False
         self._outcome = Outcome()
         self.held_by_another = ""
@@ -121,41 +154,117 @@ class Driver:
         """Run what is ready and all that follows, until it has ended or the run has failed and what ran has ended."""
         with _signals_call(self._interrupt), _stops_with_its_terminal(self._executor):
             self._open(ready)
-            while self._in_flight or (self._due and not self._stopped):
-                for result in self._executor.results(self._seconds_to_wait()):
-                    self._take(result)
+            self._hand_out()
+            while self._in_flight or ((self._due or self._cutter) and not self._stopped):
+                for ran in self._executor.results(self._seconds_to_wait()):
+                    self._take(ran)
                 self._submit_due()
+                self._hand_out()
         if self._frontier.finished:  # perhaps in the grace period
             self._outcome.status = "successful"
         return self._outcome
 
-    def _take(self, result: TaskResult) -> None:
-        self._in_flight.discard(result.name)
-        again = None
-        if result.status == "failed" and not self._stopped:
-            again = self._frontier.again(result)
-        self._console.finished(result, again is not None)
+    def _take(self, ran: Ran) -> None:
+        self._in_flight.discard(ran.name)
+        shared = ran.name in self._shared
+        self._shared.discard(ran.name)
+        self._handed_out.discard(ran.name)
+        again: dict[TaskName, TaskSpec] = {}
+        for result in ran.results:
+            if result.status == "failed" and not self._stopped and (spec := self._frontier.again(result)):
+                again[result.name] = spec
+        self._console.finished(ran.results, again)
+        for result in ran.results:
+            self._take_result(result, again.get(result.name), shared=shared)
+
+    def _take_result(self, result: TaskResult, again: TaskSpec | None, *, shared: bool) -> None:
         if result.committed:
-            self._outcome.done += 1
-            self._outcome.caught += result.caught and not result.reused
-            self._done.add(result.name)
+            self._outcome.done += result.count
+            self._outcome.caught += result.count if result.caught and not result.reused else 0
+            if not result.reused:
+                self._cutter.timed(result.name.step, result.count, result.seconds, result.overhead)
+        if result.name in self._tried_alone and result.status in ("committed", "failed"):
+            self._tried_alone.discard(result.name)
+            if result.committed and not result.caught:  # so its neighbours were to blame
+                self._spoiled(result.name.step)
         if why := too_wide(result, self._limits.max_num_splits):
             self._outcome.reason = why
             self._stop(self._limits.grace)
-        elif again is not None:
-            self._try_again(result, again)
+        elif result.status == "released":
+            self._take_released(result)
         elif result.status == "failed":
+            if again is not None and not self._stopped:
+                self._try_again(result, again)
+                return
             if not result.stopped:  # perhaps in the grace period, but by itself
                 self._outcome.failures.append(result)
             self._stop(self._limits.grace)
+        elif shared and result.status == "not_run":
+            self._cutter.add(self._frontier.spec_of(result.tasks), is_open=False)
         else:
             ready = self._frontier.done(result)
             if not self._stopped:
                 self._open(ready)
 
+    def _take_released(self, result: TaskResult) -> None:
+        """Tasks that shared a process and are still to be run: one that may be to blame alone, others as they are cut."""
+        spec = self._frontier.spec_of(result.tasks)
+        if not result.alone:
+            self._cutter.add(spec, is_open=False)
+            if result.error is not None:
+                self._spoiled(spec.name.step)
+        elif not self._stopped:
+            if result.error is not None:  # else nobody knows which of those that were there is to blame
+                self._tried_alone.add(spec.name)
+                self._console.notice(
+                    f"Task {spec.run.run}/{spec.name} failed in a process that it shared "
+                    f"({first_line(told(result.error), MOST_TEXT)}); it is tried alone."
+                )
+            self._submit([Planned(spec)])
+
+    def _spoiled(self, step: str) -> None:
+        if self._cutter.spoiled(step):
+            self._console.notice(
+                f"{MOST_SPOILED} items of {step} could not share a process: each that is not begun has its own from here on."
+            )
+
     def _open(self, region: Sequence[Planned]) -> None:
         self._console.planned(region)
-        self._submit(region)
+        alone = []
+        awaited = {name for task in region for name in task.upstream}
+        for task in region:
+            spec = task.spec
+            free = spec.in_foreach and not task.upstream and spec.name not in awaited and not spec.attempt
+            if spec.count > 1 or free:
+                self._cutter.add(spec, task.is_open)
+            else:
+                alone.append(task)
+        self._submit(alone)
+
+    def _hand_out(self) -> None:
+        """Keep the slots busy with items, and not much more at the scheduler: how they are cut adapts."""
+        while self._cutter and not self._stopped:
+            slots, limit = self._executor.slots, self._limits.in_flight
+            slots = slots if limit is None else min(slots, limit)
+            if limit is not None and len(self._in_flight) >= limit:
+                return
+            if len(self._handed_out) >= AHEAD * slots:
+                return
+            work = self._cutter.next(slots)
+            if work is None:
+                return
+            name = work.specs[0].name
+            self._handed_out.add(name)
+            if work.count == 1:
+                self._submit([Planned(work.specs[0])])
+            elif not work.apart and self._cutter.isolates(work.specs[0]):  # it was cut before that was known
+                self._take(Ran(name, [each for spec in work.specs for each in self._ledger.release(spec)]))
+            else:
+                self._ledger.still_ours()
+                self._in_flight.add(name)
+                if not work.apart:
+                    self._shared.add(name)
+                self._executor.submit_together(work)
 
     def _submit(self, region: Sequence[Planned]) -> None:
         """Hand over what is ready: the region as one graph, or under a limit no more tasks than that at once."""
@@ -169,14 +278,14 @@ class Driver:
     def _next_held_back(self) -> Planned | None:
         """The first task whose upstream is over; taken off the list."""
         for place, task in enumerate(self._held_back):
-            if self._done.issuperset(task.upstream):
+            if all(map(self._frontier.is_done, task.upstream)):
                 del self._held_back[place]
                 return task
         return None
 
     def _hand_over(self, region: Sequence[Planned]) -> None:
         if region:
-            self._still_ours()
+            self._ledger.still_ours()
             self._in_flight.update(task.spec.name for task in region)
             self._executor.submit(region)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING
 
-from daskflow.task.execute import LAUNCHERS, Sink, execute
-from daskflow.task.spec import TaskResult, TaskSpec
+from daskflow.task.execute import execute
+from daskflow.task.launchers import LAUNCHERS
+from daskflow.task.sharing import execute_together
+from daskflow.task.spec import TaskResult, TaskSpec, Together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from daskflow.task.output import Sink
     from daskflow.task.spec import RunContext
 
 SINKS: dict[str, Sink] = {}
@@ -22,12 +25,19 @@ def topic(token: str) -> str:
     return f"daskflow/{token}"
 
 
-def run_task(spec_bytes: bytes, *upstream: TaskResult) -> TaskResult:
-    """Run one task, unless something it starts from did not succeed. Never raises for a user's failure."""
-    spec: TaskSpec = pickle.loads(spec_bytes)
+def run_task(work_bytes: bytes, *upstream: TaskResult) -> TaskResult | list[TaskResult]:
+    """Run one task, unless something it starts from did not succeed, or several in one process.
+
+    Never raises for a user's failure.
+    """
+    work: TaskSpec | Together = pickle.loads(work_bytes)
+    if isinstance(work, Together) and work.apart:
+        return [execute(spec, _sink(spec)) for spec in work.specs]
+    if isinstance(work, Together):
+        return execute_together(work, _sink(work.specs[0]))
     if not all(result.committed for result in upstream):
-        return TaskResult(spec.name, spec.attempt, "not_run")
-    return execute(spec, _sink(spec))
+        return TaskResult(work.name, work.attempt, "not_run")
+    return execute(work, _sink(work))
 
 
 def stop_run(run: RunContext, grace: float) -> None:
@@ -56,9 +66,9 @@ class RemoteSink:
     def __init__(self, token: str) -> None:
         self._topic = topic(token)
 
-    def started(self, spec: TaskSpec, pid: int) -> None:
-        """A task's process runs."""
-        self._send("started", spec, pid)
+    def started(self, spec: TaskSpec, pid: int, count: int = 1) -> None:
+        """A task's process runs; in it so many tasks are to run."""
+        self._send("started", spec, pid, count)
 
     def lines(self, spec: TaskSpec, pid: int, stream: str, lines: Sequence[str]) -> None:
         """It has written lines."""

@@ -32,6 +32,7 @@ NAMES = {
     "environment": "daskflow.decorators.environment:environment",
     "resources": "daskflow.decorators.resources:resources",
     "secrets": "daskflow.decorators.secrets:secrets",
+    "isolated": "daskflow.decorators.isolated:isolated",
 }
 """The decorators that ``--with`` knows by a short name, and where they are."""
 

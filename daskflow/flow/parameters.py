@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 
 RESERVED_NAMES = frozenset(
     {
+        "chunk",
         "cluster",
         "decospecs",
         "grace",
         "help",
         "id",
+        "isolate",
         "max_log_size",
         "max_num_splits",
         "max_workers",

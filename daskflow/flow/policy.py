@@ -30,6 +30,8 @@ class Policy:
         Variables that the task's interpreter is started with.
     cpu, memory, gpu
         Cores, megabytes and devices that a task needs; None if nobody asked.
+    isolated
+        Each item of a foreach has a process of its own, however small it is.
     """
 
     retries: int = 0
@@ -42,6 +44,7 @@ class Policy:
     cpu: float | None = None
     memory: float | None = None
     gpu: int | None = None
+    isolated: bool = False
 
     @property
     def attempts(self) -> int:

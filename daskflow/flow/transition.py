@@ -196,6 +196,15 @@ def zero_splits(request: Request, value: object) -> InvalidNextException:
     )
 
 
+def too_many_splits(request: Request, most: int) -> InvalidNextException:
+    """The error for a foreach over a generator that gives more than is allowed; it is not asked for all of it."""
+    return invalid_next(
+        f"Foreach over self.{request.foreach} in step '{request.step}' has more items than the current maximum of {most}. "
+        "Raise it with --max-num-splits.",
+        request.line,
+    )
+
+
 def calling_line() -> int:
     """The line from which the function that asks for it was called: ``self.next`` asks where the step called it."""
     return sys._getframe(2).f_lineno

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-    from daskflow.pathspec import TaskName
+    from daskflow.pathspec import TaskName, TaskRange
     from daskflow.store.runs import RunStore
     from daskflow.store.serializers import Encoded
+    from daskflow.store.shared_tables import SharedTables
 
 
 class ArtifactWriter:
@@ -26,9 +27,14 @@ class ArtifactWriter:
     ----------
     store, task, execution
         The run, the task in it, and the name of its execution.
+    tables
+        Where its tables go, if the task shares files with others.
     """
 
-    def __init__(self, store: RunStore, task: TaskName, execution: str) -> None:
+    def __init__(
+        self, store: RunStore, task: TaskName, execution: str, tables: SharedTables | None = None
+    ) -> None:
+        self._tables = tables
         self._store = store
         self._task = task
         self._execution = execution
@@ -43,7 +49,8 @@ class ArtifactWriter:
             with self._file(name) as file:
                 return encode(value, file.open), file.path
 
-        encoded, path = retried(once)
+        shared = self._tables.save(name, value) if self._tables is not None else None
+        encoded, path = shared or retried(once)
         return ArtifactRef(
             hash=encoded.hash,
             encoding=encoded.encoding,
@@ -87,3 +94,14 @@ class _LateFile:
     def open(self, suffix: str) -> BinaryIO:
         self.path, file = self._writer._open(self._name, suffix, self.opened)
         return file
+
+
+def shared_tables(store: RunStore, tasks: TaskRange, execution: str) -> SharedTables:
+    """The files for the tables of a chunk."""
+    from daskflow.store.shared_tables import SharedTables
+
+    def create(name: str) -> tuple[str, contextlib.AbstractContextManager[BinaryIO]]:
+        path = store.layout.shared_artifact(tasks, execution, name, "parquet")
+        return path, store.storage.writer(path)
+
+    return SharedTables(create)

@@ -15,6 +15,7 @@ import json
 import math
 import struct
 from array import array
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from daskflow.errors import DataException, DataMissing, StoreError, UnpicklableArtifactException
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 INLINE_BYTES = 4096
 JSON_LIMIT = 16_384
 _AT_ONCE = 10_000
+_MOST_AHEAD = 1_000
+_BYTES_AHEAD = 1 << 16
 _HEADER = struct.Struct("<cI")
 _OTHER = b"\0"
 _FOOTER = struct.Struct("<Q8s")
@@ -66,33 +69,49 @@ def save_items(items: list[Any], create: Callable[[str], BinaryIO]) -> dict[str,
     return {"size": len(items)}
 
 
-def load_item(stored: dict[str, Any], index: int, storage: Storage) -> Any:
-    """The item at ``index`` of what :func:`save_items` returned, with ``path`` added if a file was made.
+class Items:
+    """Reads items of foreaches. Who has read one and goes on with the next gets many small ones at once."""
 
-    Raises ``IndexError`` if there is no such item, :class:`DataMissing` if the pack is gone or damaged,
-    :class:`DataException` if what the item needs to be loaded is not to be had here.
-    """
-    size = stored["size"]
-    if not 0 <= index < size:
-        raise IndexError(f"The foreach has {size} items; there is none at {index}.")
-    if "items" in stored:
-        return decode("json", {}, stored["items"][index], _no_file)
-    place = storage.locate(stored["path"])
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._read: tuple[str, int, list[bytes]] = ("", 0, [])
 
-    def once() -> Any:
-        with storage.open(stored["path"]) as file:
-            return _decoded(_read(file, index, size))
+    def load(self, stored: dict[str, Any], index: int) -> Any:
+        """The item at ``index`` of what :func:`save_items` returned, with ``path`` added if a file was made.
 
-    try:
-        return retried(once)
-    except FileNotFoundError:
-        raise DataMissing(f"The items of the foreach, {place}, are missing.") from None
-    except (DataException, StoreError, MemoryError):
-        raise
-    except DataMissing as error:
-        raise DataMissing(f"The items of the foreach, {place}, are damaged: {error.message}") from error
-    except Exception as error:  # a damaged pickle may raise anything
-        raise DataMissing(f"Item {index} of the foreach, in {place}, can't be read: {error!r}.") from error
+        Raises ``IndexError`` if there is no such item, :class:`DataMissing` if the pack is gone or damaged,
+        :class:`DataException` if what the item needs to be loaded is not to be had here.
+        """
+        size = stored["size"]
+        if not 0 <= index < size:
+            raise IndexError(f"The foreach has {size} items; there is none at {index}.")
+        if "items" in stored:
+            return decode("json", {}, stored["items"][index], _no_file)
+        place = self._storage.locate(stored["path"])
+        try:
+            return retried(lambda: _decoded(self._bytes(stored["path"], index, size)))
+        except FileNotFoundError:
+            raise DataMissing(f"The items of the foreach, {place}, are missing.") from None
+        except (DataException, StoreError, MemoryError):
+            raise
+        except DataMissing as error:
+            raise DataMissing(f"The items of the foreach, {place}, are damaged: {error.message}") from error
+        except Exception as error:  # a damaged pickle may raise anything
+            raise DataMissing(
+                f"Item {index} of the foreach, in {place}, can't be read: {error!r}."
+            ) from error
+
+    def _bytes(self, path: str, index: int, size: int) -> bytes:
+        known, first, read = self._read
+        if path != known or not first <= index < first + len(read):
+            goes_on = path == known and index == first + len(read)
+            with self._storage.open(path) as file:
+                first, read = (
+                    index,
+                    _read(file, index, min(_MOST_AHEAD, size - index) if goes_on else 1, size),
+                )
+            self._read = path, first, read
+        return read[index - first]
 
 
 def _fit_inline(items: list[Any]) -> bool:
@@ -165,8 +184,8 @@ def _write_other(item: Any, file: BinaryIO, index: int) -> int:
         return _HEADER.size + len(raw) + content.nbytes
 
 
-def _read(file: BinaryIO, index: int, size: int) -> bytes:
-    """The bytes of one item."""
+def _read(file: BinaryIO, index: int, most: int, size: int) -> list[bytes]:
+    """The bytes of an item, and of up to ``most - 1`` after it as long as they are few."""
     table = file.seek(0, io.SEEK_END) - _FOOTER.size - 8 * (size + 1)
     if table < 0:
         raise DataMissing("the file is too short.")
@@ -174,11 +193,15 @@ def _read(file: BinaryIO, index: int, size: int) -> bytes:
     if _FOOTER.unpack(file.read(_FOOTER.size)) != (size, _WHOLE):
         raise DataMissing("its end is not that of a whole file.")
     file.seek(table + 8 * index)
-    start, end = struct.unpack("<QQ", file.read(16))
-    if not start < end <= table:
-        raise DataMissing(f"item {index} is said to be at {start:,} to {end:,}.")
-    file.seek(start)
-    return file.read(end - start)
+    offsets = array("Q", file.read(8 * (most + 1)))
+    while len(offsets) > 2 and offsets[-1] - offsets[0] > _BYTES_AHEAD:
+        del offsets[max(2, len(offsets) // 2) :]
+    for place, (start, end) in enumerate(pairwise(offsets)):
+        if not start < end <= table:
+            raise DataMissing(f"item {index + place} is said to be at {start:,} to {end:,}.")
+    file.seek(offsets[0])
+    read = memoryview(file.read(offsets[-1] - offsets[0]))
+    return [bytes(read[start - offsets[0] : end - offsets[0]]) for start, end in pairwise(offsets)]
 
 
 def _decoded(data: bytes) -> Any:

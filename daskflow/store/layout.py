@@ -12,17 +12,21 @@
     TrainFlow/12/train/4/0.x7k2/features.parquet  artifact `features` of attempt 0, execution x7k2
     TrainFlow/12/train/4/0.x7k2/attempt.json      how that attempt ended, if it failed
     TrainFlow/12/train/4/0.x7k2/stdout.log
+    TrainFlow/12/train/chunk.0..49.json           the commit of items 0 to 49 of a wide foreach; create-only
+    TrainFlow/12/train/chunk.0..49.0.x7k2/features.parquet  artifact `features` of each of them, a row group an item
+    TrainFlow/12/train/plan.0.json                into which chunks its items were cut first; create-only
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import time
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from daskflow.pathspec import TaskName
+from daskflow.pathspec import TaskName, TaskRange
 
 PARAMETERS = TaskName("_parameters", "0")
 """The pseudo task that holds a run's parameters, constants and graph."""
@@ -51,6 +55,24 @@ def file_name(artifact: str) -> str:
         return name
     kept = name.encode()[:LONGEST_NAME].decode("utf-8", "ignore")
     return f"{kept}.{hashlib.blake2b(raw, digest_size=8).hexdigest()}"
+
+
+_CHUNK = re.compile(r"chunk\.([0-9.-]+)\.json")
+_PLAN = re.compile(r"plan\.([0-9]+)\.json")
+
+
+def chunk_of(step: str, file: str) -> TaskRange | None:
+    """The items whose commit a file in a step's folder is, None if it is no such file."""
+    found = _CHUNK.fullmatch(file)
+    try:
+        return TaskRange.of_ids(step, found[1]) if found else None
+    except ValueError:
+        return None
+
+
+def is_plan(file: str) -> bool:
+    """Whether a file in a step's folder is a part of its plan."""
+    return _PLAN.fullmatch(file) is not None
 
 
 @dataclass(frozen=True)
@@ -106,6 +128,19 @@ class Layout:
     def commit(self, task: TaskName) -> str:
         """The commit point: a task has succeeded once this file exists."""
         return f"{self.task(task)}/task.json"
+
+    def chunk(self, tasks: TaskRange) -> str:
+        """The commit point of items that run in one process."""
+        return f"{self.root}/{tasks.step}/chunk.{tasks.ids}.json"
+
+    def shared_artifact(self, tasks: TaskRange, execution: str, name: str, suffix: str) -> str:
+        """An artifact of all items that run in one process, such as ``work/chunk.0..49.0.x7k2/features.parquet``."""
+        folder = f"{self.root}/{tasks.step}/chunk.{tasks.ids}.{execution}"
+        return f"{folder}/{file_name(name)}.{suffix}"
+
+    def plan(self, step: str, number: int) -> str:
+        """A part, numbered from 0, of how the items of foreaches that begin with a step are cut into chunks."""
+        return f"{self.root}/{step}/plan.{number}.json"
 
     def execution(self, task: TaskName, execution: str) -> str:
         """The folder that belongs to one execution alone."""

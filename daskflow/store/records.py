@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import StoreError
-from daskflow.pathspec import TaskName
+from daskflow.pathspec import TaskName, TaskNames, TaskRange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 FORMAT = 1
 """Version of everything in the store. Readers refuse a newer one."""
@@ -23,6 +23,11 @@ COPY_LIMIT = 256
 def timestamp() -> str:
     """Now, as stored everywhere: ISO 8601 in UTC with microseconds."""
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def timestamp_of(seconds: float) -> str:
+    """A time in seconds of the epoch as :func:`timestamp` has it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def moment(text: str) -> datetime:
@@ -132,6 +137,66 @@ class Log:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """One split around a task.
+
+    Attributes
+    ----------
+    kind
+        ``split`` for branches, ``foreach`` for items.
+    split
+        The task that split.
+    index, size
+        Which branch or item this is, of how many.
+    var
+        The artifact that a foreach went over; None for branches.
+    """
+
+    kind: str
+    split: TaskName
+    index: int
+    size: int
+    var: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As stored in a record."""
+        data: dict[str, Any] = {
+            "kind": self.kind,
+            "split": str(self.split),
+            "index": self.index,
+            "size": self.size,
+        }
+        return data | {"var": self.var} if self.var else data
+
+    @classmethod
+    def of_json(cls, data: dict[str, Any]) -> Frame:
+        """The inverse of :meth:`to_json`."""
+        return cls(data["kind"], TaskName.of(data["split"]), data["index"], data["size"], data.get("var"))
+
+
+def shifted(parents: TaskNames, stack: Sequence[Frame], by: int) -> tuple[TaskNames, tuple[Frame, ...]]:
+    """Parents and splits of the task that is ``by`` items on in the innermost foreach around a task with these."""
+    place = sum(frame.kind == "foreach" for frame in stack) - 1
+    found = []
+    depth = 0
+    for frame in stack:
+        if depth > place:
+            found.append(replace(frame, split=TaskRange.of(str(frame.split)).shifted(place, by).name()))
+        elif frame.kind == "foreach" and depth == place:
+            found.append(replace(frame, index=frame.index + by))
+        else:
+            found.append(frame)
+        depth += frame.kind == "foreach"
+    begins = is_first_step(parents, stack)
+    return parents if begins else parents.shifted(place, by), tuple(found)
+
+
+def is_first_step(parents: TaskNames, stack: Sequence[Frame]) -> bool:
+    """Whether tasks with these parents are the first of the foreach around them: they start from its split."""
+    return bool(stack) and stack[-1].kind == "foreach" and len(parents) == 1 and parents[0] == stack[-1].split
+
+
+@dataclass(frozen=True)
 class TaskRecord:
     """How one attempt of a task went; as ``task.json`` it is the commit, as ``attempt.json`` a failure.
 
@@ -142,9 +207,9 @@ class TaskRecord:
     status
         ``ok`` or ``failed``.
     parents
-        The tasks whose artifacts it started from.
+        The tasks whose artifacts it started from; neighbours as ``step/first..last``.
     stack
-        The splits it is inside of, outermost first: ``kind, split, index, size, var``.
+        The splits it is inside of, outermost first: each :class:`Frame` as JSON.
     iteration
         k in the k-th iteration of a recursion; None outside one.
     transition

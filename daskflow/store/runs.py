@@ -7,7 +7,6 @@ import secrets
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import (
@@ -18,17 +17,20 @@ from daskflow.errors import (
     NotFound,
     StoreError,
 )
-from daskflow.pathspec import TaskName
+from daskflow.pathspec import TaskName, TaskRange, TaskSet
 from daskflow.store import records
-from daskflow.store.layout import NOT_STEPS, PARAMETERS, Layout
+from daskflow.store.chunks import Chunks
+from daskflow.store.items import Items
+from daskflow.store.layout import NOT_STEPS, PARAMETERS, Layout, chunk_of, is_plan
 from daskflow.store.records import ArtifactRef, TaskRecord
 from daskflow.store.retries import retried
 from daskflow.store.serializers import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import BinaryIO
 
+    from daskflow.store.chunks import Chunk
     from daskflow.store.storage import Storage
 
 MAX_REMEMBERED = 10_000
@@ -82,7 +84,7 @@ class Taken:
     """What a resumed run took over from another run of its flow."""
 
     store: RunStore
-    tasks: frozenset[TaskName]
+    tasks: TaskSet
 
 
 class RunStore:
@@ -93,7 +95,11 @@ class RunStore:
         self.flow = flow
         self.run = run
         self.layout = Layout(flow, run)
+        self.chunks = Chunks(storage, self.layout)
+        self.items = Items(storage)
         self._committed: dict[TaskName, TaskRecord] = {}
+        self._parts_of_plan: dict[str, int] = {}
+        self._plan_of_others: dict[str, list[TaskRange]] = {}
 
     @cached_property
     def origin(self) -> Taken | None:
@@ -101,7 +107,7 @@ class RunStore:
         taken = self.record().get("origin")
         if taken is None:
             return None
-        return Taken(RunStore(self.storage, self.flow, taken["run"]), unpacked(taken["tasks"]))
+        return Taken(RunStore(self.storage, self.flow, taken["run"]), TaskSet.of_json(taken["tasks"]))
 
     def record(self) -> dict[str, Any]:
         """The content of ``run.json``.
@@ -155,14 +161,93 @@ class RunStore:
         """The commit of a task, None if it has none. Raises :class:`StoreError` if it is damaged."""
         record = self._committed.get(name)
         if record is None:
-            record = self._task_record(self.layout.commit(name))
-            if record is None and self.origin is not None and name in self.origin.tasks:
-                record = self.origin.store.task(name)
+            record = self._read_task(name)
             if record is not None:
                 if len(self._committed) >= MAX_REMEMBERED:
                     self._committed.clear()
                 self._committed[name] = record
         return record
+
+    def _read_task(self, name: TaskName) -> TaskRecord | None:
+        """First where it was looked before: of a wide foreach most tasks are in chunks, of other steps none is."""
+        if not _is_task_id(name.task_id):
+            return None
+        if self.chunks.looked(name.step) and (record := self._of_chunk(name)) is not None:
+            return record
+        record = self.committed_alone(name)
+        if record is None and self.origin is not None and name in self.origin.tasks:
+            record = self.origin.store.task(name)
+        if record is None:
+            self.chunks.look(name.step)
+            record = self._of_chunk(name)
+        return record
+
+    def _of_chunk(self, name: TaskName) -> TaskRecord | None:
+        found = self.chunks.holding(name)
+        return None if found is None else found[0].record(found[1])
+
+    def pieces(self, tasks: TaskRange) -> Iterator[tuple[TaskRange, Chunk | None]]:
+        """Committed tasks with the chunks that have their records; those that are in none come one by one, with None."""
+        taken = self.origin.tasks if self.origin is not None else None
+        if not self.chunks.looked(tasks.step):
+            self.chunks.look(tasks.step)
+        for piece, chunk in self.chunks.pieces(tasks):
+            if chunk is None and taken is not None and piece.name() in taken:
+                yield from self._of_origin.pieces(piece)
+            else:
+                yield piece, chunk
+
+    @property
+    def _of_origin(self) -> RunStore:
+        assert self.origin is not None
+        return self.origin.store
+
+    def committed_alone(self, name: TaskName) -> TaskRecord | None:
+        """The commit of a task that has one for itself in this very run. Raises as :meth:`task`."""
+        return self._task_record(self.layout.commit(name))
+
+    def plan(self, step: str) -> list[TaskRange]:
+        """How the items of foreaches that begin with a step are cut, as far as that is decided: chunks and single tasks."""
+        parts = sum(map(is_plan, self.storage.names(self.layout.step(step))))
+        for number in range(self._parts_of_plan.get(step, 0), parts):
+            self._read_part_of_plan(step, number)
+        return self.plan_of_others(step)
+
+    def plan_of_others(self, step: str) -> list[TaskRange]:
+        """Of that, what was read so far and not written by this very object."""
+        return self._plan_of_others.get(step, [])
+
+    def extend_plan(self, step: str, ranges: Sequence[TaskRange]) -> Sequence[TaskRange]:
+        """Decide how items go on that :meth:`plan` does not have; another driver may have decided first.
+
+        Returns what is decided now: ``ranges``, or what the other said.
+        """
+        number = self._parts_of_plan.get(step, 0)
+        data = {
+            "format": records.FORMAT,
+            "token": secrets.token_hex(8),
+            "items": [each.ids for each in ranges],
+        }
+        if not self.storage.create(self.layout.plan(step, number), records.encode(data)):
+            return self._read_part_of_plan(step, number)
+        self._parts_of_plan[step] = number + 1
+        return ranges
+
+    def _read_part_of_plan(self, step: str, number: int) -> list[TaskRange]:
+        found = self._part_of_plan(step, number)
+        self._parts_of_plan[step] = number + 1
+        self._plan_of_others.setdefault(step, []).extend(found)
+        return found
+
+    def _part_of_plan(self, step: str, number: int) -> list[TaskRange]:
+        path = self.layout.plan(step, number)
+        data = self.read(path)
+        try:
+            if data is None:
+                raise ValueError("it is missing")
+            return [TaskRange.of_ids(step, ids) for ids in data["items"]]
+        except (KeyError, ValueError, TypeError) as error:
+            raise StoreError(f"{self.storage.locate(path)} is damaged: {error}.") from error
 
     def _task_record(self, path: str) -> TaskRecord | None:
         data = self.read(path)
@@ -193,17 +278,40 @@ class RunStore:
             for name in self.storage.names(self.layout.root)
             if name.isidentifier() and (name not in NOT_STEPS or self._has_tasks(name))
         ]
-        return own if self.origin is None else list({*own, *(name.step for name in self.origin.tasks)})
+        return own if self.origin is None else list({*own, *self.origin.tasks.steps})
 
     def _has_tasks(self, folder: str) -> bool:
-        return any(_is_task_id(name) for name in self.storage.names(self.layout.step(folder)))
+        names = self.storage.names(self.layout.step(folder))
+        return any(_is_task_id(name) or chunk_of(folder, name) for name in names)
 
     def tasks(self, step: str) -> list[str]:
         """Ids of a step's tasks, finished or not, in their natural order."""
-        found = {name for name in self.storage.names(self.layout.step(step)) if _is_task_id(name)}
-        if self.origin is not None:
-            found.update(name.task_id for name in self.origin.tasks if name.step == step)
+        found = set(self.tasks_alone(step))
+        found.update(
+            name.task_id for chunk in self.chunks_of(step) if chunk.done for name in chunk.done.names()
+        )
         return sorted(found, key=_natural)
+
+    def tasks_alone(self, step: str) -> list[str]:
+        """Ids of a step's tasks but for those that are committed with others in a chunk."""
+        self.chunks.look(step)
+        folders = (name for name in self.storage.names(self.layout.step(step)) if _is_task_id(name))
+        found = {name for name in folders if self.chunks.holding(TaskName(step, name)) is None}
+        if self.origin is not None:
+            taken = [each for each in self.origin.tasks.ranges() if each.step == step]
+            pieces = (piece for each in taken for piece, chunk in self.pieces(each) if chunk is None)
+            found.update(piece.name().task_id for piece in pieces)
+        return sorted(found, key=_natural)
+
+    def chunks_of(self, step: str) -> Iterator[Chunk]:
+        """The chunks of a step, as far as the run has their items."""
+        self.chunks.look(step)
+        yield from self.chunks.of(step)
+        if self.origin is not None:
+            for tasks in self.origin.tasks.ranges():
+                if tasks.step == step:
+                    pieces = self.pieces(tasks)
+                    yield from (chunk.part(piece) for piece, chunk in pieces if chunk is not None)
 
     def executions(self, name: TaskName) -> list[str]:
         """Names of the executions that left something behind, by attempt."""
@@ -285,34 +393,6 @@ class RunStore:
             return self.storage.open(ref.path)
         except FileNotFoundError:
             raise DataMissing("There is no such file.") from None
-
-
-def packed(tasks: Iterable[TaskName]) -> dict[str, list[str]]:
-    """Names of tasks as a record holds them, by step; neighbours of a foreach as ``first..last``."""
-    by_step: dict[str, list[str]] = {}
-    numbers: dict[str, list[int]] = {}
-    for name in tasks:
-        by_step.setdefault(name.step, [])
-        if name.task_id.isdecimal():
-            numbers.setdefault(name.step, []).append(int(name.task_id))
-        else:
-            by_step[name.step].append(name.task_id)
-    for step, found in numbers.items():
-        for _, run in groupby(enumerate(sorted(found)), key=lambda pair: pair[1] - pair[0]):
-            ids = [number for _, number in run]
-            by_step[step].append(str(ids[0]) if len(ids) == 1 else f"{ids[0]}..{ids[-1]}")
-    return by_step
-
-
-def unpacked(by_step: dict[str, list[str]]) -> frozenset[TaskName]:
-    """The inverse of :func:`packed`."""
-    found: set[TaskName] = set()
-    for step, entries in by_step.items():
-        for entry in entries:
-            first, dots, last = entry.partition("..")
-            ids = map(str, range(int(first), int(last) + 1)) if dots else (entry,)
-            found.update(TaskName(step, task_id) for task_id in ids)
-    return frozenset(found)
 
 
 _RUN = re.compile(r"[1-9][0-9]*")

@@ -8,6 +8,7 @@ import sys
 import traceback
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from daskflow.store.records import TaskRecord
-    from daskflow.task.spec import TaskSpec
+    from daskflow.store.shared_tables import SharedTables
+    from daskflow.task.spec import RunContext, TaskSpec
 
 MOST_TEXT, MOST_TRACEBACK = 10_000, 100_000
 """Characters of an exception's text and of its traceback that are kept."""
@@ -46,27 +48,33 @@ MOST_TEXT, MOST_TRACEBACK = 10_000, 100_000
 
 @dataclass
 class Execution:
-    """One execution of an attempt, and the run it is part of."""
+    """One execution of an attempt, the run it is part of, and where its tables go if it shares files with others."""
 
     store: RunStore
     spec: TaskSpec
+    tables: SharedTables | None = None
 
     @property
     def writer(self) -> ArtifactWriter:
         """Where it puts its artifacts."""
-        return ArtifactWriter(self.store, self.spec.name, self.spec.execution)
+        return ArtifactWriter(self.store, self.spec.name, self.spec.execution, self.tables)
 
 
 def run(
-    spec: TaskSpec, flow_class: type[FlowSpec], tell: Callable[[bytes], None] = lambda _: None
+    spec: TaskSpec,
+    flow_class: type[FlowSpec],
+    tell: Callable[[bytes], None] = lambda _: None,
+    store: RunStore | None = None,
+    tables: SharedTables | None = None,
 ) -> tuple[dict[str, Any], int]:
     """Run one attempt.
 
-    ``tell`` is called with :data:`wire.BEGINS` and :data:`wire.ENDS` around the step, if its time is limited.
+    ``tell`` is called with :data:`wire.BEGINS` and :data:`wire.ENDS` around the step, if its time is limited. ``store`` is
+    the run's, if there is one that has been read from; ``tables`` where tables go of an attempt that shares files.
     Returns the outcome, a :class:`TaskRecord` as JSON that still lacks what only the worker knows, and the status to
     exit with.
     """
-    execution = Execution(RunStore(storage_at(spec.run.store), spec.run.flow, spec.run.run), spec)
+    execution = Execution(store or store_of(spec.run), spec, tables)
     tell_current(spec, execution.store)
     outcome = record_of(spec, status="ok")
     status = 0
@@ -88,6 +96,11 @@ def run(
         outcome, status = after_error(outcome, error, hooks, flow, spec)
         if timed:
             tell(wire.ENDS)
+    if tables is not None and outcome.error is not None:
+        return (
+            outcome.to_json(),
+            status,
+        )  # it will be tried alone; nothing of it may be in files that others share
     artifacts, refused = save_artifacts(flow, view, execution)
     outcome = replace(outcome, artifacts=artifacts, finished=timestamp())
     if refused is not None:
@@ -99,6 +112,11 @@ def run(
     except Exception as error:  # noqa: BLE001 - it comes too late to change how the attempt went
         report(error)
     return outcome.to_json(), status if outcome.ok or status else 1
+
+
+def store_of(run: RunContext) -> RunStore:
+    """A run's store."""
+    return RunStore(storage_at(run.store), run.flow, run.run)
 
 
 def after_error(
@@ -176,7 +194,7 @@ def what_follows(flow: FlowSpec, execution: Execution) -> dict[str, Any]:
         return {"transition": transition.choose(request, _variable(flow, request)).to_json()}
     follows: dict[str, Any] = {"transition": request.transition().to_json()}
     if request.kind == "foreach":
-        items = _items(flow, request)
+        items = _items(flow, request, execution.spec.run.max_num_splits)
         try:
             follows["foreach"] = execution.writer.save_items(items)
         except DataException as error:
@@ -194,16 +212,19 @@ def _variable(flow: FlowSpec, request: transition.Request) -> Any:
         raise transition.missing_variable(request) from None
 
 
-def _items(flow: FlowSpec, request: transition.Request) -> list[Any]:
+def _items(flow: FlowSpec, request: transition.Request, most: int | None) -> list[Any]:
     value = _variable(flow, request)
     try:
         iterator = iter(value)
     except TypeError as error:
         raise transition.not_iterable(request, value) from error
-    items = list(iterator)
+    spent = iterator is value  # a generator, which may have no end
+    items = list(islice(iterator, most + 1) if spent and most is not None else iterator)
+    if spent and most is not None and len(items) > most:
+        raise transition.too_many_splits(request, most)
     if not items:
         raise transition.zero_splits(request, value)
-    if iterator is value:  # a generator is spent now; what it gave is what later steps can have
+    if spent:  # what it gave is what later steps can have
         setattr(flow, str(request.variable), items)
     return items
 

@@ -86,13 +86,18 @@ def muted() -> Iterator[None]:
 
 
 def run(connection: socket.socket, flow_class: type[FlowSpec]) -> NoReturn:
-    """Take the spec, run the attempt, send the outcome, and leave as an interpreter leaves."""
-    from daskflow.task import attempt
+    """Take the work, run it, send how it went, and leave as an interpreter leaves."""
+    from daskflow.task import attempt, together
+    from daskflow.task.spec import Together
 
-    spec: TaskSpec = pickle.loads(wire.receive(connection))
-    surroundings.prepare(spec)
-    outcome, status = attempt.run(spec, flow_class, lambda word: wire.send(connection, word))
-    wire.send(connection, json.dumps(outcome).encode())
+    work: TaskSpec | Together = pickle.loads(wire.receive(connection))
+    if isinstance(work, Together):
+        surroundings.prepare(work.specs[0])
+        status = together.run(work, flow_class, lambda message: wire.send(connection, message))
+    else:
+        surroundings.prepare(work)
+        outcome, status = attempt.run(work, flow_class, lambda word: wire.send(connection, word))
+        wire.send(connection, json.dumps(outcome).encode())
     connection.close()
     leave(status)
 

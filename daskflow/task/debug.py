@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 class _Rehearsal(Execution):
     """An execution that reads from its run, and writes where it is thrown away."""
 
-    folder: str
+    folder: str = ""
 
     @property
     def writer(self) -> ArtifactWriter:
@@ -67,7 +67,7 @@ def debug(
     os.environ.update(spec.node.policy.environment)
     tell_current(spec, store)
     with tempfile.TemporaryDirectory(prefix="daskflow-debug-") as folder:
-        execution = _Rehearsal(store, replace(spec, execution=new_execution(spec.attempt)), folder)
+        execution = _Rehearsal(store, replace(spec, execution=new_execution(spec.attempt)), folder=folder)
         try:
             _rehearse(execution, flow_class, at_start)
         except bdb.BdbQuit as quit_:

@@ -3,185 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
-import threading
 import time
-from collections import defaultdict
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import EXIT_DISALLOW_RETRY, DaskflowException, StoreError
 from daskflow.store.layout import new_execution
-from daskflow.store.logs import Lines, LogWriter
 from daskflow.store.records import TaskRecord, timestamp
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
-from daskflow.task import hazards, memory
+from daskflow.task import memory
 from daskflow.task.devices import devices
-from daskflow.task.launcher import TIMEOUT_GRACE_SECONDS, Launcher, LauncherDied, signal_name
-from daskflow.task.spec import RunContext, TaskResult, TaskSpec, record_of
+from daskflow.task.launcher import TIMEOUT_GRACE_SECONDS, LauncherDied, signal_name
+from daskflow.task.launchers import LAUNCHERS, Launchers, RunStopped
+from daskflow.task.output import Output
+from daskflow.task.spec import TaskResult, TaskSpec, record_of
 from daskflow.task.trace import trace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from daskflow.flow.spec import FlowSpec
     from daskflow.store.records import Log
-    from daskflow.task.code import Code
-    from daskflow.task.launcher import Ended
-
-_Environment = tuple[tuple[str, str], ...]
+    from daskflow.task.launcher import Ended, Launcher
+    from daskflow.task.output import Sink
 
 LAUNCHER_DEATHS = 3
 """How often a task may lose the process that started it before it fails."""
-LARGE_RESIDENT = 500 << 20
-IDLE_SECONDS = 60.0
-"""How long a launcher may have nothing to do; the next task gets a new one."""
-
-
-class Sink(Protocol):
-    """Where a worker tells what goes on, while it goes on."""
-
-    def started(self, spec: TaskSpec, pid: int) -> None:
-        """A task's process runs."""
-        ...
-
-    def lines(self, spec: TaskSpec, pid: int, stream: str, lines: Sequence[str]) -> None:
-        """It has written lines."""
-        ...
-
-    def notice(self, text: str) -> None:
-        """Something the user should know about the run."""
-        ...
-
-
-class RunStopped(DaskflowException):
-    """No task of the run is to start any more."""
-
-    headline = "The run was stopped"
-
-
-class Launchers:
-    """The launchers of this process, one for each run and environment, and what was said about them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._by_run: defaultdict[str, dict[_Environment, Launcher]] = defaultdict(dict)
-        self._stopped: set[str] = set()
-        self._timers: dict[str, list[threading.Timer]] = {}
-        self._described: set[int] = set()
-        self._keeper: threading.Thread | None = None
-        self._nothing_left = threading.Event()
-
-    def start(self, run: RunContext, environment: _Environment = ()) -> Launcher:
-        """The launcher of a run whose tasks have these variables too, started if it is not there.
-
-        Raises :class:`RunStopped`.
-        """
-        with self._lock:
-            if self.stopped(run):
-                raise RunStopped(f"Run {run.flow}/{run.run} was stopped; none of its tasks starts any more.")
-            launchers = self._by_run[run.token]
-            if self._keeper is None:
-                self._nothing_left.clear()
-                self._keeper = threading.Thread(target=self._end_idle_ones, name="daskflow-idle", daemon=True)
-                self._keeper.start()
-            if environment not in launchers:
-                launchers[environment] = Launcher(run, os.environ | dict(environment))
-                launchers[environment].start()
-            return launchers[environment]
-
-    def _end_idle_ones(self) -> None:
-        """A launcher that has had nothing to do for a while ends: its driver may have been killed, and tells nobody."""
-        while not self._nothing_left.wait(IDLE_SECONDS / 4):
-            with self._lock:
-                ended = [
-                    launchers.pop(environment)
-                    for launchers in self._by_run.values()
-                    for environment, launcher in list(launchers.items())
-                    if launcher.idle_seconds() > IDLE_SECONDS
-                ]
-            for launcher in ended:
-                launcher.close()
-
-    def start_by_fork(self, run: RunContext, flow_class: type[FlowSpec], code: Code) -> None:
-        """Let the run's tasks be forks of this process, if it can be forked; else start its launcher as ever."""
-        why = None if run.launcher == "fork" else hazards.why_not_fork()
-        launcher = Launcher(run, why_not_fork=why)
-        if why or run.launcher == "fresh":
-            launcher.start()
-        else:
-            launcher.start_by_fork(flow_class, code)
-        with self._lock:
-            self._by_run[run.token][()] = launcher
-
-    def stopped(self, run: RunContext) -> bool:
-        """Whether no task of the run is to start any more: it was stopped, or is over."""
-        return run.token in self._stopped
-
-    def stop(self, run: RunContext, grace: float) -> None:
-        """Start no more tasks of a run; end those that still run after ``grace`` seconds."""
-        with self._lock:
-            self._stopped.add(run.token)
-            for launcher in self._by_run[run.token].values():
-                timer = threading.Timer(grace, launcher.end_tasks)
-                timer.daemon = True
-                timer.start()
-                self._timers.setdefault(run.token, []).append(timer)
-
-    def pause(self, run: RunContext, still: bool) -> None:
-        """Let the tasks of a run stand still, or go on."""
-        with self._lock:
-            launchers = list(self._by_run[run.token].values())
-        for launcher in launchers:
-            launcher.pause(still)
-
-    def discard(self, run: RunContext, died: Launcher) -> None:
-        """The next task gets a new launcher."""
-        with self._lock:
-            launchers = self._by_run[run.token]
-            for environment in [key for key, launcher in launchers.items() if launcher is died]:
-                del launchers[environment]
-        died.close()
-
-    def close(self, run: RunContext) -> None:
-        """End the launchers of a run, for good: a task that comes late starts no other."""
-        with self._lock:
-            self._stopped.add(run.token)
-            launchers = self._by_run.pop(run.token, {})
-            timers = self._timers.pop(run.token, [])
-            keeper = None
-            if not any(self._by_run.values()):
-                keeper, self._keeper = self._keeper, None
-                self._nothing_left.set()
-        for timer in timers:
-            timer.cancel()
-        for launcher in launchers.values():
-            launcher.close()
-        if keeper is not None:
-            keeper.join()
-
-    def describe(self, launcher: Launcher, sink: Sink) -> None:
-        """Say once what a user should know about how tasks are started."""
-        ready = launcher.ready()
-        if ready["pid"] in self._described:
-            return
-        self._described.add(ready["pid"])
-        if ready["mode"] == "fresh":
-            sink.notice(
-                f"Each task starts an interpreter of its own, which is slower than a fork: {ready['why']}."
-            )
-        elif ready["rss"] > LARGE_RESIDENT:
-            sink.notice(
-                f"Loading the flow's file takes {ready['rss'] >> 20} MB, which makes every task slower to start: "
-                "load data in a step, not at the top of the file."
-            )
-
-
-LAUNCHERS = Launchers()
 
 
 @lru_cache(maxsize=8)
@@ -190,16 +41,17 @@ def run_store(store: str, flow: str, run: str, _token: str) -> RunStore:
     return RunStore(storage_at(store), flow, run)
 
 
-def _store_of(spec: TaskSpec) -> RunStore:
+def store_of(spec: TaskSpec) -> RunStore:
+    """The store of a task's run."""
     return run_store(spec.run.store, spec.run.flow, spec.run.run, spec.run.token)
 
 
 def execute(spec: TaskSpec, sink: Sink, launchers: Launchers = LAUNCHERS) -> TaskResult:
     """Run one attempt of a task unless the task is committed already; never raises for a user's failure."""
-    store = _store_of(spec)
+    store = store_of(spec)
     looked = time.time_ns()
     try:
-        committed = store.task(spec.name)
+        committed = store.committed_alone(spec.name)
         if committed is not None:
             return replace(result_of(committed), reused=True)
         return _run_until_it_ends(spec, store, sink, launchers, looked)
@@ -211,7 +63,7 @@ def execute(spec: TaskSpec, sink: Sink, launchers: Launchers = LAUNCHERS) -> Tas
 
 def keep_failure(spec: TaskSpec, error: DaskflowException, sink: Sink | None = None) -> TaskResult:
     """Record that an attempt failed of which no process can tell: it never began, or its worker was lost."""
-    store = _store_of(spec)
+    store = store_of(spec)
     spec = replace(spec, execution=new_execution(spec.attempt))
     output = Output(spec, store, sink)
     for line in f"{error.headline}: {error.message}".splitlines():
@@ -238,8 +90,8 @@ def execute_here(spec: TaskSpec, flow_class: type[FlowSpec]) -> TaskResult:
 def _execute_here(spec: TaskSpec, flow_class: type[FlowSpec]) -> TaskResult:
     from daskflow.task import attempt
 
-    store = _store_of(spec)
-    committed = store.task(spec.name)
+    store = store_of(spec)
+    committed = store.committed_alone(spec.name)
     if committed is not None:
         return replace(result_of(committed), reused=True)
     spec = replace(spec, execution=new_execution(spec.attempt))
@@ -283,25 +135,15 @@ def _run_once(spec: TaskSpec, store: RunStore, launcher: Launcher, sink: Sink) -
     kills = memory.kills()
     with devices().lent(spec.node.policy.gpu) as lent:
         spec = replace(spec, devices=lent)
-        ended = launcher.run(spec, output.started, output.feed)
+        messages: list[bytes] = []
+        ended = launcher.run(spec, output.started, output.feed, messages.append)
     out_of_memory = ended.signal == signal.SIGKILL and memory.kills() > kills
-    record = _record(spec, ended, started, out_of_memory)
+    record = _record(spec, ended, messages[0] if messages else None, started, out_of_memory)
     if not record.ok:
         output.say("stderr", _how_it_failed(ended, record))
-    for pid, what in ended.left.items():
-        output.say("stderr", f"[daskflow] ended process {pid} ({what}), which the step left running.")
-    facts = {
-        "pid": ended.pid,
-        "host": socket.gethostname(),
-        "exit_code": ended.exit_code,
-        "signal": ended.signal,
-        "max_rss": ended.max_rss,
-        "cpu_user": ended.cpu_user,
-        "cpu_system": ended.cpu_system,
-        "launcher": launcher.ready()["mode"],
-        "snapshot": spec.run.snapshot or None,
-    }
-    record = replace(record, process={k: v for k, v in facts.items() if v is not None}, logs=_closed(output))
+    for line in left_running(ended):
+        output.say("stderr", line)
+    record = replace(record, process=facts_of(ended, launcher), logs=_closed(output))
     seconds = time.monotonic() - begun
     if record.ok:
         counts = store.commit(record)
@@ -316,12 +158,39 @@ def _run_once(spec: TaskSpec, store: RunStore, launcher: Launcher, sink: Sink) -
     return replace(result_of(record), seconds=seconds, final=final, stopped=ended.killed)
 
 
-def _record(spec: TaskSpec, ended: Ended, started: str, out_of_memory: bool) -> TaskRecord:
+def facts_of(ended: Ended, launcher: Launcher) -> dict[str, Any]:
+    """What a record tells of the process."""
+    facts = {
+        "pid": ended.pid,
+        "host": socket.gethostname(),
+        "exit_code": ended.exit_code,
+        "signal": ended.signal,
+        "max_rss": ended.max_rss,
+        "cpu_user": ended.cpu_user,
+        "cpu_system": ended.cpu_system,
+        "launcher": launcher.ready()["mode"],
+        "snapshot": launcher.run_context.snapshot or None,
+    }
+    return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def left_running(ended: Ended) -> list[str]:
+    """A line for each process that was ended with it."""
+    return [
+        f"[daskflow] ended process {pid} ({what}), which the step left running."
+        for pid, what in ended.left.items()
+    ]
+
+
+def _record(
+    spec: TaskSpec, ended: Ended, message: bytes | None, started: str, out_of_memory: bool
+) -> TaskRecord:
     """The attempt's record: what it sent, unless its process ended otherwise than that says."""
-    sent = TaskRecord.of_json(ended.outcome) if ended.outcome is not None else None
+    sent = TaskRecord.of_json(json.loads(message)) if message is not None else None
     if sent is not None and (not sent.ok or ended.exit_code == 0):
         return sent
-    error = {"type": "process", "exception": _cause(ended, spec, out_of_memory), "stacktrace": ""}
+    when = "before the step was done" if sent is None else "after the step was done, while it left"
+    error = {"type": "process", "exception": cause(ended, spec, when, out_of_memory), "stacktrace": ""}
     if sent is not None:
         return replace(sent, status="failed", error=error)
     return record_of(spec, status="failed", started=started, finished=timestamp(), error=error)
@@ -336,8 +205,8 @@ def _closed(output: Output) -> dict[str, Log]:
         return {}
 
 
-def _cause(ended: Ended, spec: TaskSpec, out_of_memory: bool) -> str:
-    when = "before the step was done" if ended.outcome is None else "after the step was done, while it left"
+def cause(ended: Ended, spec: TaskSpec, when: str, out_of_memory: bool = False) -> str:
+    """Why a process ended that should not have; ``when`` it did."""
     if ended.killed:
         return "It was ended because the run had failed or was stopped."
     if ended.overdue:
@@ -373,60 +242,9 @@ def result_of(record: TaskRecord) -> TaskResult:
         record.attempt,
         "committed" if record.ok else "failed",
         targets=tuple(transition.get("targets", ())),
+        kind=transition.get("kind", ""),
         size=record.foreach["size"] if record.foreach else None,
         error=error,
         execution=record.execution,
         caught=record.ok and record.error is not None,
     )
-
-
-class Output:
-    """What a task writes: to the sink at once, and to its log."""
-
-    def __init__(self, spec: TaskSpec, store: RunStore, sink: Sink | None) -> None:
-        self._spec = spec
-        self._sink = sink
-        self._pid = 0
-        self._lines = {"stdout": Lines(), "stderr": Lines()}
-        self._logs = {
-            name: LogWriter(
-                store.storage, store.layout.log(spec.name, spec.execution, name), spec.run.max_log_bytes
-            )
-            for name in self._lines
-        }
-
-    def started(self, pid: int) -> None:
-        """The process runs."""
-        self._pid = pid
-        if self._sink is not None:
-            self._sink.started(self._spec, pid)
-
-    def feed(self, descriptor: int, data: bytes) -> None:
-        """Bytes of descriptor 1 or 2; 0 when there was nothing for a while."""
-        if descriptor == 0:
-            for log in self._logs.values():
-                log.tick()
-            return
-        name = "stdout" if descriptor == 1 else "stderr"
-        self._add(name, self._lines[name].feed(data))
-
-    def say(self, name: str, line: str) -> None:
-        """A line of ours in the task's log."""
-        self._add(name, [*self._lines[name].end(), line])
-
-    def tell(self, line: str) -> None:
-        """A line of ours that no log can take."""
-        if self._sink is not None:
-            self._sink.lines(self._spec, self._pid, "stderr", [line])
-
-    def close(self) -> dict[str, Log]:
-        """End both logs; what goes into the record."""
-        for name, lines in self._lines.items():
-            self._add(name, lines.end())
-        return {name: log.close() for name, log in self._logs.items()}
-
-    def _add(self, name: str, lines: list[str]) -> None:
-        if lines:
-            self._logs[name].add(timestamp(), lines)
-            if self._sink is not None:
-                self._sink.lines(self._spec, self._pid, name, lines)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from daskflow.errors import DaskflowException
 from daskflow.task import wire, zygote
 from daskflow.task.guard import SIGNALLED
+from daskflow.task.spec import Together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,8 +58,6 @@ class Ended:
 
     Attributes
     ----------
-    outcome
-        What the attempt sent (a ``TaskRecord`` as JSON); None if it died before.
     exit_code, signal
         One of them is set.
     max_rss
@@ -74,7 +73,6 @@ class Ended:
     """
 
     pid: int
-    outcome: dict[str, Any] | None
     exit_code: int | None
     signal: int | None
     max_rss: int
@@ -195,23 +193,31 @@ class Launcher:
         return {"error": f"{what} ended with exit status {status} before the flow was loaded."}
 
     def run(
-        self, spec: TaskSpec, started: Callable[[int], None], output: Callable[[int, bytes], None]
+        self,
+        work: TaskSpec | Together,
+        started: Callable[[int], None],
+        output: Callable[[int, bytes], None],
+        message: Callable[[bytes], None],
     ) -> Ended:
-        """Run one attempt in a process of its own and wait for its end.
+        """Run one attempt, or several, in a process of its own and wait for its end.
 
         Parameters
         ----------
-        spec
+        work
             What to run.
         started
             Called with the pid.
         output
             Called with 1 or 2 and the bytes the process wrote, and with 0 and nothing from time to time.
+        message
+            Called with what it tells: of one attempt a ``TaskRecord`` as JSON, of several see
+            :func:`daskflow.task.together.run`.
 
         Raises :class:`FlowNotLoadable`, :class:`LauncherDied` or :class:`TaskNotStarted`.
         """
         self.ready()
         assert self._control is not None
+        spec = work.specs[0] if isinstance(work, Together) else work
         with _Channels() as channels:
             with self._lock:
                 try:
@@ -229,8 +235,8 @@ class Launcher:
                     BrokenPipeError, ConnectionResetError
                 ):  # it died: its status will say how
                     wire.send(channels.connection, self._boot)
-                    wire.send(channels.connection, pickle.dumps(spec))
-                return channels.follow(spec, started, output, lambda: self._stopping)
+                    wire.send(channels.connection, pickle.dumps(work))
+                return channels.follow(spec, started, output, message, lambda: self._stopping)
             finally:
                 with self._lock:
                     self._running.pop(key, None)
@@ -346,11 +352,11 @@ class _Channels:
         spec: TaskSpec,
         started: Callable[[int], None],
         output: Callable[[int, bytes], None],
+        message: Callable[[bytes], None],
         killed: Callable[[], bool],
     ) -> Ended:
         """Read everything until the fork server reports the process's end."""
-        outcomes, news, pid = wire.Inbox(), wire.Inbox(), 0
-        sent: list[bytes] = []
+        told, news, pid = wire.Inbox(), wire.Inbox(), 0
         clock = _Clock(spec.node.policy.timeout)
         poll = select.poll()
         streams = {self.out: 1, self.err: 2}
@@ -368,13 +374,13 @@ class _Channels:
                 if descriptor in streams:
                     output(streams[descriptor], data)
                 elif descriptor == self.connection.fileno():
-                    sent += clock.without_its_words(outcomes.feed(data))
+                    clock.hear(told.feed(data), message)
                 elif not data:
                     raise LauncherDied(
                         f"The process that started {spec.pathspec} died; nothing is known of the task."
                     )
-                for message in news.feed(data) if descriptor == self.status.fileno() else ():
-                    facts = json.loads(message)
+                for fact in news.feed(data) if descriptor == self.status.fileno() else ():
+                    facts = json.loads(fact)
                     if "refused" in facts:
                         raise TaskNotStarted(
                             f"{spec.pathspec}: {facts['refused']}. Run fewer tasks at once (--max-workers)."
@@ -382,12 +388,12 @@ class _Channels:
                     if "started" in facts:
                         pid = facts["started"]
                         started(pid)
-                        for each in (self.connection.fileno(), *streams):
-                            poll.register(each, select.POLLIN)
+                        for number in (self.connection.fileno(), *streams):
+                            poll.register(number, select.POLLIN)
                         continue
                     self._drain(streams, output)
-                    sent += clock.without_its_words(outcomes.feed(_rest(self.connection.fileno())))
-                    return _ended(pid, sent[0] if sent else None, facts, killed(), clock.rang)
+                    clock.hear(told.feed(_rest(self.connection.fileno())), message)
+                    return _ended(pid, facts, killed(), clock.rang)
 
     def _drain(self, streams: Mapping[int, int], output: Callable[[int, bytes], None]) -> None:
         """What is still in the pipes; nobody is left that could write more."""
@@ -420,14 +426,15 @@ class _Clock:
         self._end: float | None = None
         self.rang = False
 
-    def without_its_words(self, messages: list[bytes]) -> list[bytes]:
-        """Hear what is said to the clock; the other messages."""
+    def hear(self, messages: list[bytes], others: Callable[[bytes], None]) -> None:
+        """Take what is said to the clock; the other messages go on to ``others``."""
         for message in messages:
             if message == wire.BEGINS and self._allowed is not None:
                 self._end = time.monotonic() + self._allowed
             elif message == wire.ENDS:
                 self._end = None
-        return [message for message in messages if message not in (wire.BEGINS, wire.ENDS)]
+            elif message != wire.BEGINS:
+                others(message)
 
     def overdue(self) -> bool:
         """Whether the time is up; once."""
@@ -437,14 +444,13 @@ class _Clock:
         return True
 
 
-def _ended(pid: int, sent: bytes | None, facts: dict[str, Any], killed: bool, overdue: bool) -> Ended:
+def _ended(pid: int, facts: dict[str, Any], killed: bool, overdue: bool) -> Ended:
     status = facts["status"]
     signalled = os.WIFSIGNALED(status)
     by_kill = signalled and os.WTERMSIG(status) == signal.SIGKILL
     by_us = by_kill or (signalled and os.WTERMSIG(status) == signal.SIGTERM)  # the guard asks before it kills
     return Ended(
         pid=pid,
-        outcome=json.loads(sent) if sent is not None else None,
         exit_code=None if signalled else os.WEXITSTATUS(status),
         signal=os.WTERMSIG(status) if signalled else None,
         max_rss=facts["max_rss"],

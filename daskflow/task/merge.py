@@ -11,31 +11,29 @@ from daskflow.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from daskflow.flow.spec import FlowSpec
     from daskflow.store.records import ArtifactRef, TaskRecord
     from daskflow.store.runs import RunStore
 
 
-def records_of(inputs: Iterable[FlowSpec]) -> list[TaskRecord]:
+def records_of(inputs: Iterable[FlowSpec]) -> Iterator[TaskRecord]:
     """The outcomes of tasks that a join takes from, in their order.
 
     Raises :class:`MergeArtifactsException` if one is not an input of a join.
     """
-    records = []
     for one in inputs:
         record = getattr(getattr(one, "__daskflow_task__", None), "record", None)
         if record is None:
             raise MergeArtifactsException(
                 f"merge_artifacts takes the join's `inputs`, or some of them; {type(one).__name__} is none."
             )
-        records.append(record)
-    return records
+        yield record
 
 
 def merged(
-    records: Sequence[TaskRecord],
+    records: Iterable[TaskRecord],
     store: RunStore,
     taken: set[str],
     exclude: Sequence[str],

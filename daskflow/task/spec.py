@@ -2,52 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from daskflow.pathspec import TaskName
-from daskflow.store.records import TaskRecord, timestamp
+from daskflow.pathspec import TaskName, TaskNames, TaskRange
+from daskflow.store.records import Frame, TaskRecord, is_first_step, shifted, timestamp
 
 if TYPE_CHECKING:
     from daskflow.flow.graph import Node
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One split around a task.
-
-    Attributes
-    ----------
-    kind
-        ``split`` for branches, ``foreach`` for items.
-    split
-        The task that split.
-    index, size
-        Which branch or item this is, of how many.
-    var
-        The artifact that a foreach went over; None for branches.
-    """
-
-    kind: str
-    split: TaskName
-    index: int
-    size: int
-    var: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """As stored in a record."""
-        data: dict[str, Any] = {
-            "kind": self.kind,
-            "split": str(self.split),
-            "index": self.index,
-            "size": self.size,
-        }
-        return data | {"var": self.var} if self.var else data
-
-    @classmethod
-    def of_json(cls, data: dict[str, Any]) -> Frame:
-        """The inverse of :meth:`to_json`."""
-        return cls(data["kind"], TaskName.of(data["split"]), data["index"], data["size"], data.get("var"))
 
 
 @dataclass(frozen=True)
@@ -70,6 +33,8 @@ class RunContext:
         Longest log that is kept whole.
     launcher
         ``auto``, ``fork`` or ``fresh``.
+    max_num_splits
+        The widest foreach that is allowed; None for any.
     facts
         For ``current``: user name, namespace, parameter names, tags, directory for temporary files.
     """
@@ -83,15 +48,18 @@ class RunContext:
     launcher: str
     snapshot: int = 0
     decorators: tuple[str, ...] = ()
+    max_num_splits: int | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """One attempt of one task.
+    """One attempt of one task, or of a task and its neighbours in a foreach.
 
     Attributes
     ----------
+    name
+        The task, or the first of them.
     parents
         The tasks it starts from: one, or all inputs of a join.
     stack
@@ -108,12 +76,14 @@ class TaskSpec:
         What ``CUDA_VISIBLE_DEVICES`` is to be, given by the worker; None leaves it as it is.
     execution
         Name of this execution; given by the worker that runs it, since Dask may run one attempt twice.
+    count
+        Of how many neighbours this is said: all else is that of the first.
     """
 
     run: RunContext
     name: TaskName
     node: Node
-    parents: tuple[TaskName, ...]
+    parents: TaskNames
     stack: tuple[Frame, ...] = ()
     iteration: int = 0
     attempt: int = 0
@@ -122,11 +92,69 @@ class TaskSpec:
     cause: str = ""
     devices: str | None = None
     execution: str = ""
+    count: int = 1
 
     @property
     def pathspec(self) -> str:
         """``Flow/run/step/task``."""
         return f"{self.run.flow}/{self.run.run}/{self.name}"
+
+    @cached_property
+    def tasks(self) -> TaskRange:
+        """All of the tasks."""
+        return replace(TaskRange.of(str(self.name)), count=self.count)
+
+    @property
+    def is_first_step(self) -> bool:
+        """Whether they are the first tasks of a foreach's items."""
+        return is_first_step(self.parents, self.stack)
+
+    @property
+    def in_foreach(self) -> bool:
+        """Whether they are part of a foreach's items."""
+        return any(frame.kind == "foreach" for frame in self.stack)
+
+    def item(self, index: int) -> TaskSpec:
+        """The task at a place among them, alone."""
+        return self.part(index, index + 1)
+
+    def part(self, start: int, stop: int) -> TaskSpec:
+        """The tasks at these places among them."""
+        if start == 0:
+            return self if stop == self.count else replace(self, count=stop)
+        parents, stack = shifted(self.parents, self.stack, start)
+        return replace(self, name=self.tasks.name(start), parents=parents, stack=stack, count=stop - start)
+
+    def of(self, tasks: TaskRange) -> TaskSpec:
+        """Those of them that are in a range, which must lie within."""
+        return self.part(tasks.first - self.tasks.first, tasks.end - self.tasks.first)
+
+
+@dataclass(frozen=True)
+class Together:
+    """Attempts that a worker runs one after the other in one process, each spec's neighbours too.
+
+    Attributes
+    ----------
+    specs
+        Chunks and single tasks of one step.
+    seconds
+        After so long what has not begun is left to other processes.
+    mark
+        Written to the process's stdout and stderr after each item.
+    apart
+        They share no process, only the way to the worker: each has one of its own, one after the other.
+    """
+
+    specs: tuple[TaskSpec, ...]
+    seconds: float
+    mark: bytes = b""
+    apart: bool = False
+
+    @property
+    def count(self) -> int:
+        """How many tasks there are."""
+        return sum(spec.count for spec in self.specs)
 
 
 def record_of(spec: TaskSpec, **known: Any) -> TaskRecord:
@@ -139,7 +167,7 @@ def record_of(spec: TaskSpec, **known: Any) -> TaskRecord:
         task=spec.name.task_id,
         attempt=spec.attempt,
         execution=spec.execution,
-        parents=[str(parent) for parent in spec.parents],
+        parents=spec.parents.texts(),
         stack=[frame.to_json() for frame in spec.stack],
         iteration=spec.iteration if spec.node.recursive else None,
         **{"started": now, "finished": now} | known,
@@ -163,10 +191,12 @@ class TaskResult:
 
     Attributes
     ----------
+    name
+        The task, or the first of neighbours that went the same way.
     status
-        ``committed``, ``failed`` or ``not_run``.
-    targets
-        For a committed task, the steps that follow.
+        ``committed``, ``failed``, ``not_run``, or ``released``: it shared a process with others and is still to be run.
+    kind, targets
+        For a committed task, how it went on (``linear``, ``split`` and so on), and with which steps.
     size
         For a committed foreach split, the number of its items.
     error
@@ -181,12 +211,20 @@ class TaskResult:
         The step failed, and a decorator dealt with that.
     final
         No further attempt is to be made: the step's process said so, or was ended on the driver's order.
+    count
+        How many tasks it is said of.
+    alone
+        It was released because it must have a process for itself. Of what is released ``error`` says why the sharing ended,
+        if an item is to blame.
+    overhead
+        Seconds that the process which it shared took beside its items.
     """
 
     name: TaskName
     attempt: int
     status: str
     targets: tuple[str, ...] = ()
+    kind: str = ""
     size: int | None = None
     error: tuple[str, str] | None = None
     execution: str = ""
@@ -195,6 +233,14 @@ class TaskResult:
     final: bool = False
     stopped: bool = False
     caught: bool = False
+    count: int = 1
+    alone: bool = False
+    overhead: float = 0.0
+
+    @property
+    def tasks(self) -> TaskRange:
+        """All of the tasks."""
+        return replace(TaskRange.of(str(self.name)), count=self.count)
 
     @property
     def committed(self) -> bool:

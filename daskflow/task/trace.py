@@ -20,7 +20,7 @@ def trace(event: str, spec: TaskSpec, **facts: Any) -> None:
     path = os.environ.get(VARIABLE)
     if path:
         run = f"{spec.run.flow}/{spec.run.run}"
-        line = {"event": event, "run": run, "task": str(spec.name), "execution": spec.execution} | facts
+        line = {"event": event, "run": run, "task": str(spec.tasks), "execution": spec.execution} | facts
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         os.write(
             descriptor, f"{json.dumps(line)}\n".encode()

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import MergeArtifactsException
-from daskflow.store.items import load_item
 from daskflow.store.serializers import fingerprint
 from daskflow.task.merge import merged, records_of
 
@@ -14,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from daskflow.flow.spec import FlowSpec
-    from daskflow.store.records import ArtifactRef, TaskRecord
+    from daskflow.store.records import ArtifactRef, Frame, TaskRecord
     from daskflow.store.runs import RunStore
-    from daskflow.task.spec import Frame, TaskSpec
+    from daskflow.task.spec import TaskSpec
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ class View:
         split = self._store.task(frame.split)
         assert split is not None
         assert split.foreach is not None
-        return load_item(split.foreach, frame.index, self._store.storage)
+        return self._store.items.load(split.foreach, frame.index)
 
     def merge(
         self, flow: FlowSpec, inputs: Iterable[FlowSpec], exclude: list[str], include: list[str]

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 BEGINS, ENDS = b"begins", b"ends"
 """What a task says before its outcome, if the time of its step is limited."""
+FIRST, ITEM, WHOLE, GUILTY, APART = b"F", b"I", b"W", b"G", b"A"
+"""How messages of a process begin that runs several items: the record of a chunk's first item; in what an item's record
+differs from that; that the files which the chunk's items share are complete; why the item that runs must be tried alone; why the
+items that are left need another process."""
 KILL, STAND_STILL, GO_ON = b"K", b"S", b"C"
 """What the worker asks for on a task's status socket; its end is as good as the first."""
 _LENGTH = struct.Struct("!Q")
@@ -22,8 +26,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 def send(connection: socket.socket, data: bytes) -> None:
     """Send one message."""
-    connection.sendall(_LENGTH.pack(len(data)))
-    connection.sendall(data)
+    connection.sendall(_LENGTH.pack(len(data)) + data)
 
 
 def receive(connection: socket.socket) -> bytes:

@@ -167,4 +167,4 @@ def test_nonsense_is_one_message_before_anything_runs(flow_with_modules, given):
     assert "Traceback" not in result.stderr
     assert not (flow_with_modules.folder / "store").exists()
     if "Unknown step decorator" in NONSENSE[given]:
-        assert "There are: catch, environment, resources, retry, secrets, timeout" in result.stderr
+        assert "There are: catch, environment, isolated, resources, retry, secrets, timeout" in result.stderr

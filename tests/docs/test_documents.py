@@ -19,6 +19,7 @@ DOCUMENTS += [
     "docs/resume-and-continue.md",
     "docs/debugging.md",
     "docs/decorators.md",
+    "docs/wide-foreach.md",
     "docs/settings.md",
 ]
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -49,9 +49,10 @@ def shapes(kinds: tuple[str, ...] = ("step", "split", "foreach", "switch", "loop
 class Flow:
     """The graph of a shape, and what its tasks decide: always the same for one seed, whatever runs first."""
 
-    def __init__(self, shape: list[Part], seed: int = 0) -> None:
+    def __init__(self, shape: list[Part], seed: int = 0, widest: int = 3) -> None:
         self.shape = shape
         self.seed = seed
+        self.widest = widest
         self._nodes: dict[str, dict[str, Any]] = {}
         self._count = 0
         start = Part("step")
@@ -122,7 +123,7 @@ class Flow:
 
     def size(self, task: TaskName) -> int:
         """The items of a foreach."""
-        return 1 + self._draw(task, 3)
+        return 1 + self._draw(task, self.widest)
 
     def branch(self, task: TaskName, branches: int) -> int:
         """The choice of a switch."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from daskflow.engine.console import Console
 from daskflow.engine.frontier import Planned
 from daskflow.engine.live import Live
 from daskflow.flow.node import Node
-from daskflow.pathspec import TaskName
+from daskflow.pathspec import TaskName, TaskNames
 from daskflow.task.spec import RunContext, TaskResult, TaskSpec
 
 RUN = RunContext("Flow", "1", store="", token="", cwd="", max_log_bytes=0, launcher="")
@@ -39,12 +40,16 @@ def console(terminal):
 def planned(*names):
     """Tasks that wait, of steps that don't matter."""
     node = object.__new__(Node)
-    return [Planned(TaskSpec(RUN, TaskName.of(name), node, (), ())) for name in names]
+    return [Planned(TaskSpec(RUN, TaskName.of(name), node, TaskNames([]), ())) for name in names]
 
 
 def ran(console, planned_task, status="committed", **how):
     console.started(planned_task.spec, 7)
-    console.finished(TaskResult(planned_task.spec.name, 0, status, **how))
+    finished(console, TaskResult(planned_task.spec.name, 0, status, **how))
+
+
+def finished(console, result, again=False):
+    console.finished([result], {result.name} if again else ())
 
 
 def screen(terminal):
@@ -74,7 +79,7 @@ def test_a_step_that_never_ran_has_a_dash_and_one_that_failed_a_cross(console, t
 
     ran(console, start)
     ran(console, divide, "failed", error=("builtins.ValueError", "no"))
-    console.finished(TaskResult(join.spec.name, 0, "not_run"))
+    finished(console, TaskResult(join.spec.name, 0, "not_run"))
     console.close()
 
     assert states(terminal) == ["✓ start 1 done", "✗ divide 1 failed", "- join 1 not run"]
@@ -105,14 +110,34 @@ def test_a_task_that_waits_for_a_task_before_it_to_be_tried_again_is_counted_onc
     console.planned([first, second])
 
     console.started(first.spec, 7)
-    console.finished(TaskResult(first.spec.name, 0, "failed"), again=True)
-    console.finished(TaskResult(second.spec.name, 0, "not_run"))
+    finished(console, TaskResult(first.spec.name, 0, "failed"), again=True)
+    finished(console, TaskResult(second.spec.name, 0, "not_run"))
     ran(console, first)
-    console.planned([second])
+    console.planned([replace(second, again=True)])
     ran(console, second)
     console.close()
 
     assert states(terminal) == ["✓ first 1 done", "✓ second 1 done"]
+
+
+def test_items_that_share_a_process_are_counted_one_by_one(console, terminal):
+    (work,) = planned("work/0")
+    work = replace(work, spec=replace(work.spec, count=10))
+    console.planned([work])
+
+    console.started(work.spec.part(0, 4), 7, 4)
+    console.finished(
+        [
+            TaskResult(TaskName.of("work/0"), 0, "committed", count=2),
+            TaskResult(TaskName.of("work/2"), 0, "released", alone=True),
+            TaskResult(TaskName.of("work/3"), 0, "released"),
+        ],
+    )
+    ran(console, replace(work, spec=work.spec.item(2)), "failed", error=("builtins.ValueError", "no"))
+    console.finished([TaskResult(TaskName.of("work/3"), 0, "committed", count=7)])
+    console.close()
+
+    assert states(terminal) == ["✗ work 9 done 1 failed"]
 
 
 def test_the_last_words_of_a_run_stand_below_its_steps(console, terminal):

@@ -14,9 +14,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from daskflow.engine import on_dask
+from daskflow.engine.executor import Ran
 from daskflow.engine.frontier import Planned
 from daskflow.flow.node import Node
-from daskflow.pathspec import TaskName
+from daskflow.pathspec import TaskName, TaskNames
+from daskflow.store.layout import PARAMETERS
+from daskflow.store.runs import RunStore
+from daskflow.store.storage import storage_at
 from daskflow.task.spec import RunContext, TaskResult, TaskSpec
 from tests.flows.conftest import Result, Workspace
 from tests.watching import descendants, living, wait_until
@@ -147,8 +151,11 @@ def bodies(cluster: Cluster) -> Counter[str]:
 
 
 def committed(cluster: Cluster) -> list[str]:
-    found = (cluster.place.folder / "store" / "Deaths" / "1").glob("*/*/task.json")
-    return [f"{path.parts[-3]}/{path.parts[-2]}" for path in found if path.parts[-3] != "_parameters"]
+    store = RunStore(storage_at(str(cluster.place.folder / "store")), "Deaths", "1")
+    if not store.storage.exists(store.layout.run_record):
+        return []
+    tasks = [TaskName(step, task) for step in store.steps() for task in store.tasks(step)]
+    return [str(name) for name in tasks if name != PARAMETERS and store.task(name) is not None]
 
 
 @contextlib.contextmanager
@@ -169,7 +176,7 @@ def driving(cluster: Cluster, *command: str) -> Iterator[subprocess.Popen[str]]:
 def test_of_a_worker_that_dies_with_finished_results_no_committed_task_runs_again(cluster):
     cluster.place.write(FLOW)
     first, _ = cluster.start_worker(), cluster.start_worker()
-    with driving(cluster) as driver:
+    with driving(cluster, "run", "--isolate") as driver:
         before = committed(cluster)
 
         first.kill()
@@ -178,7 +185,8 @@ def test_of_a_worker_that_dies_with_finished_results_no_committed_task_runs_agai
 
     assert result.returncode == 0, result.text
     assert {name: bodies(cluster)[name] for name in before} == dict.fromkeys(before, 1)
-    assert {"start/0", "after/0", "work/0", "after/1", "work/1"} <= set(before)
+    assert "start/0" in before
+    assert len([name for name in before if name.startswith("work/")]) >= 3
     assert re.search(r"Worker tcp://[\d.:]+ is lost", result.text)
     assert result.value("join", "doubles") == DOUBLES
     assert {result.record("after", str(index)).attempt for index in range(6)} == {0}
@@ -305,7 +313,7 @@ class SlowFuture:
 
 def test_a_result_that_its_worker_does_not_hand_over_holds_up_nothing_else(monkeypatch):
     run = RunContext("F", "1", "/store", "token", "/", 10**6, "auto")
-    spec = TaskSpec(run, TaskName("start", "0"), Node(name="start", type="linear"), ())
+    spec = TaskSpec(run, TaskName("start", "0"), Node(name="start", type="linear"), TaskNames([]))
     result = TaskResult(spec.name, 0, "committed")
     monkeypatch.setattr(on_dask, "ANSWER_SECONDS", 0.01)
     monkeypatch.setattr(on_dask.regions, "submit", lambda *_: {spec.name: SlowFuture(result)})
@@ -314,7 +322,7 @@ def test_a_result_that_its_worker_does_not_hand_over_holds_up_nothing_else(monke
     executor.submit([Planned(spec)])
 
     assert executor.results(10) == []
-    assert executor.results(10) == [result]
+    assert executor.results(10) == [Ran(spec.name, [result])]
 
 
 # The scheduler
@@ -353,7 +361,7 @@ def test_when_the_scheduler_is_lost_the_driver_ends_and_says_how_to_go_on(cluste
 def test_what_a_killed_driver_left_running_on_a_cluster_is_counted_and_ends(cluster):
     (cluster.place.folder / "sitecustomize.py").write_text(
         "import os\nif 'SOON_IDLE' in os.environ:\n"
-        "    from daskflow.task import execute\n    execute.IDLE_SECONDS = 0.5\n"
+        "    from daskflow.task import launchers\n    launchers.IDLE_SECONDS = 0.5\n"
     )
     root = cluster.place.environment["PYTHONPATH"]
     cluster.env = {"PYTHONPATH": f"{cluster.place.folder}{os.pathsep}{root}", "SOON_IDLE": "x"}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PACKAGE_ROOT = Path(__file__).parents[2]
 TIMEOUT = 60
+_STARTS = re.compile(r"Task is starting\.|\d+ tasks are starting, one after the other\.")
 
 
 @dataclass
@@ -44,7 +45,7 @@ class Result:
     def lines(self) -> list[str]:
         """What the steps printed, in the order it was shown, without time and label."""
         found = re.findall(r"^[-\d]+ [:.\d]+ \[[^\]]*\(pid \d+\)\] (.*)$", self.stdout, re.MULTILINE)
-        return [line for line in found if line != "Task is starting."]
+        return [line for line in found if not _STARTS.fullmatch(line)]
 
     def run(self, number: int = 1) -> RunStore:
         """A run of the flow, by its number."""

@@ -13,6 +13,8 @@ import pytest
 
 from daskflow import Run
 from daskflow.pathspec import TaskName
+from daskflow.store.runs import RunStore
+from daskflow.store.storage import storage_at
 from tests.watching import descendants, living, wait_until
 
 SOURCE = """
@@ -74,10 +76,11 @@ def bodies(place):
 
 
 def committed(place, flow="Continued", run="1"):
-    return {
-        f"{run}/{file.parent.parent.name}/{file.parent.name}"
-        for file in (place.folder / "store" / flow / run).glob("*/*/task.json")
-    } - {f"{run}/_parameters/0"}
+    store = RunStore(storage_at(str(place.folder / "store")), flow, run)
+    if not store.storage.exists(store.layout.run_record):
+        return set()
+    tasks = [TaskName(step, task) for step in store.steps() for task in store.tasks(step)]
+    return {f"{run}/{name}" for name in tasks if store.task(name) is not None} - {f"{run}/_parameters/0"}
 
 
 def run_of(place, number=1):
@@ -94,11 +97,13 @@ class _ENDED:
 
 
 @pytest.fixture
-def half_done(workspace):
+def half_done(workspace, request):
     """A run that has half of a foreach done and waits in the other half; all its processes are ended in the end."""
     place = workspace()
     place.write(SOURCE)
-    process = place.start("flow.py", "run", "--alpha", "3", "--max-workers", "2")
+    process = place.start(
+        "flow.py", "run", "--alpha", "3", "--max-workers", "2", *getattr(request, "param", ())
+    )
     everything = [process.pid]
     try:
         wait_until(
@@ -172,18 +177,23 @@ def cluster(workspace):
 
 
 @pytest.mark.parametrize("workers_finish", ["before", "meanwhile"])
-def test_work_that_a_shared_cluster_finishes_without_its_driver_counts(workspace, cluster, workers_finish):
+@pytest.mark.parametrize(
+    ("shared", "running", "finished"), [(["--isolate"], (4, 5), 7), (["--chunk", "2"], (4, 6), 9)]
+)
+def test_work_that_a_shared_cluster_finishes_without_its_driver_counts(
+    workspace, cluster, workers_finish, shared, running, finished
+):
     place = workspace()
     place.write(SOURCE)
-    options = ("--cluster", cluster, "--max-workers", "2")
+    options = ("--cluster", cluster, "--max-workers", "2", *shared)
     with place.start("flow.py", "run", "--alpha", "3", *options) as process:
         wait_until(
-            lambda: len(committed(place)) == 5 and bodies(place)["1/work/4"] and bodies(place)["1/work/5"]
+            lambda: len(committed(place)) == 5 and all(bodies(place)[f"1/work/{item}"] for item in running)
         )
         process.kill()
     if workers_finish == "before":
         (place.folder / "go").touch()
-        wait_until(lambda: len(committed(place)) == 7)
+        wait_until(lambda: len(committed(place)) == finished)
 
     let_go_on(place, *options)
 
@@ -193,6 +203,7 @@ def test_work_that_a_shared_cluster_finishes_without_its_driver_counts(workspace
         assert [bodies(place)[f"1/work/{i}"] for i in range(8)] == [1] * 8
 
 
+@pytest.mark.parametrize("half_done", [["--isolate"]], indirect=True)
 def test_attempts_that_left_something_behind_are_numbered_on(half_done):
     place, process, everything = half_done
     process.send_signal(signal.SIGINT)

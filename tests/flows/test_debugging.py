@@ -152,7 +152,7 @@ def test_a_value_that_cannot_be_stored_is_found(workspace):
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ("1/divide/7", "Task Shares/1/divide/7 does not exist: there is divide/0, divide/1, divide/2."),
+        ("1/divide/7", "Task Shares/1/divide/7 does not exist: there is divide/0..2."),
         (
             "1/nowhere/0",
             "Task Shares/1/nowhere/0 does not exist: the steps of the flow are start, divide, join, fan, every",

@@ -19,7 +19,7 @@ from daskflow.store import sessions
 from daskflow.store import storage as module
 from daskflow.store.artifacts import ArtifactWriter
 from daskflow.store.faults import FAULTS, VARIABLE, Faulty, at_random
-from daskflow.store.items import load_item
+from daskflow.store.items import Items
 from daskflow.store.logs import INLINE_BYTES, LogWriter
 from daskflow.store.records import TaskRecord, timestamp
 from daskflow.store.retries import Retrying, may_pass
@@ -98,7 +98,7 @@ def check(storage: Storage) -> None:
         found = run.load(name, committed.artifacts[name])
         assert found.equals(value) if name == "table" else found == value
     assert committed.foreach is not None
-    assert [load_item(committed.foreach, n, storage) for n in (0, 7, 499)] == [ITEMS[n] for n in (0, 7, 499)]
+    assert [Items(storage).load(committed.foreach, n) for n in (0, 7, 499)] == [ITEMS[n] for n in (0, 7, 499)]
     stored = storage.read(str(committed.logs["stdout"].path)).decode()
     assert [line.partition(" ")[2] for line in stored.splitlines()] == LINES
     assert sum(map(len, LINES)) > INLINE_BYTES
@@ -274,7 +274,7 @@ def test_an_item_whose_read_fails_is_read_again(tmp_path: Path, monkeypatch: pyt
     stored = ArtifactWriter(run, TASK, "0.a").save_items(ITEMS)
     calls = failing_files(monkeypatch, "readinto", 0)
 
-    assert load_item(stored, 7, run.storage) == ITEMS[7]
+    assert Items(run.storage).load(stored, 7) == ITEMS[7]
     assert calls[0] > 1
 
 

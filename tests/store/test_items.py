@@ -21,7 +21,7 @@ from daskflow.errors import DataException, DataMissing, StoreError, UnpicklableA
 from daskflow.pathspec import TaskName
 from daskflow.store import items as module
 from daskflow.store.artifacts import ArtifactWriter
-from daskflow.store.items import INLINE_BYTES, load_item, save_items
+from daskflow.store.items import INLINE_BYTES, Items, save_items
 from daskflow.store.records import TaskRecord, decode, encode, timestamp
 from daskflow.store.runs import RunStore
 
@@ -129,7 +129,7 @@ def test_any_item_comes_back_alone_and_exactly(items: list[Any]):
     stored, storage = saved(items)
 
     for index, item in enumerate(items):
-        assert_same(load_item(stored, index, storage), item)
+        assert_same(Items(storage).load(stored, index), item)
 
 
 @settings(deadline=None, max_examples=30)
@@ -141,7 +141,7 @@ def test_many_items_come_back_as_few_do(some: list[Any]):
 
     assert "items" not in stored
     for index in (0, len(items) // 2, len(items) - 1):
-        assert_same(load_item(stored, index, storage), items[index])
+        assert_same(Items(storage).load(stored, index), items[index])
 
 
 def test_arrays_and_frames_come_back_exactly():
@@ -158,15 +158,15 @@ def test_arrays_and_frames_come_back_exactly():
     stored, storage = saved(items)
 
     for index, item in enumerate(items):
-        assert_same(load_item(stored, index, storage), item)
+        assert_same(Items(storage).load(stored, index), item)
 
 
 def test_each_load_gives_a_value_of_its_own():
     for items in ([{"a": [1]}], [{"a": [1]}] * 2000):
         stored, storage = saved(items)
-        load_item(stored, 0, storage)["a"].append(2)
+        Items(storage).load(stored, 0)["a"].append(2)
 
-        assert load_item(stored, 0, storage) == {"a": [1]}
+        assert Items(storage).load(stored, 0) == {"a": [1]}
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_loading_plain_items_unpickles_nothing(monkeypatch: pytest.MonkeyPatch):
     stored, storage = saved([{"a": n, "b": [n, "x"]} for n in range(5000)])
     monkeypatch.setattr(module, "decode", lambda *_args: pytest.fail("a serializer was asked"))
 
-    assert load_item(stored, 4321, storage) == {"a": 4321, "b": [4321, "x"]}
+    assert Items(storage).load(stored, 4321) == {"a": 4321, "b": [4321, "x"]}
 
 
 @pytest.mark.parametrize("index", [0, 1, 2, 4999])
@@ -231,7 +231,7 @@ def test_one_items_load_reads_only_its_own_bytes(index: int):
     footer = 16
     start, end = struct.unpack_from("<QQ", storage.data, len(storage.data) - footer - 8 * (5001 - index))
 
-    assert load_item(stored, index, storage) == items[index]
+    assert Items(storage).load(stored, index) == items[index]
 
     assert storage.read_bytes == end - start + 16 + footer
     assert end - start < 12_000
@@ -243,7 +243,7 @@ def test_there_is_no_item_outside_of_the_foreach(items: list[Any], index: int):
     stored, storage = saved(items)
 
     with pytest.raises(IndexError, match=f"has 3 items; there is none at {index}"):
-        load_item(stored, index, storage)
+        Items(storage).load(stored, index)
 
 
 def test_an_item_that_can_not_be_stored_is_named_by_its_index():
@@ -265,7 +265,7 @@ def test_a_pack_that_ends_too_early_anywhere_is_missing_data_that_names_the_file
     for length in range(len(whole.data)):
         for index in (0, 2):
             with pytest.raises(DataMissing, match=f"/memory/{PATH}"):
-                load_item(stored, index, Memory(whole.data[:length]))
+                Items(Memory(whole.data[:length])).load(stored, index)
 
 
 def test_bytes_that_are_no_items_are_missing_data_that_names_the_file():
@@ -280,14 +280,14 @@ def test_bytes_that_are_no_items_are_missing_data_that_names_the_file():
     ]:
         damaged = Memory(junk + whole.data[table:])
         with pytest.raises(DataMissing, match=PATH):
-            load_item(stored, index, damaged)
+            Items(damaged).load(stored, index)
 
 
 def test_a_pack_of_one_digit_items_that_lost_one_number_at_its_end_is_damaged():
     stored, whole = saved([5] * 5000)  # as many bytes as items: any number at the end may look right
 
     with pytest.raises(DataMissing):
-        load_item(stored, 1, Memory(whole.data[:-8]))
+        Items(Memory(whole.data[:-8])).load(stored, 1)
 
 
 @pytest.mark.parametrize(("start", "end"), [(2, 1), (1, 1), (0, 2**63), (2**40, 2**41)])
@@ -297,7 +297,7 @@ def test_an_item_that_is_said_to_be_where_it_can_not_be_is_damaged(start: int, e
     struct.pack_into("<QQ", data, len(data) - 16 - 8 * 2, start, end)
 
     with pytest.raises(DataMissing, match=f"item 1 is said to be at {start:,} to {end:,}"):
-        load_item(stored, 1, Memory(bytes(data)))
+        Items(Memory(bytes(data))).load(stored, 1)
 
 
 @settings(deadline=None, max_examples=200)
@@ -308,19 +308,19 @@ def test_one_changed_byte_never_ends_in_an_unknown_error(place: int, flip: int, 
     data[place % len(data)] ^= flip
 
     with contextlib.suppress(DataMissing, DataException):
-        load_item(stored, index, Memory(bytes(data)))
+        Items(Memory(bytes(data))).load(stored, index)
 
 
 def test_a_pack_that_is_gone_is_missing_data_that_names_the_file(storage: LocalStorage):
     with pytest.raises(DataMissing, match=f"{storage.locate(PATH)}, are missing"):
-        load_item({"size": 1, "path": PATH}, 0, storage)
+        Items(storage).load({"size": 1, "path": PATH}, 0)
 
 
 def test_a_pack_that_can_not_be_opened_is_an_error_of_the_store(storage: LocalStorage):
     storage.create(f"{PATH}/a-folder-there", b"")
 
     with pytest.raises(StoreError, match="Is a directory"):
-        load_item({"size": 1, "path": PATH}, 0, storage)
+        Items(storage).load({"size": 1, "path": PATH}, 0)
 
 
 # With a store
@@ -335,7 +335,7 @@ def test_items_of_a_split_lie_with_its_execution(storage: LocalStorage):
     assert few == {"size": 2, "items": [1, 2]}
     assert many == {"size": 100, "path": PATH}
     assert storage.names("F/1/start/0/0.a") == ["_foreach.pack"]
-    assert load_item(json.loads(json.dumps(many)), 42, storage) == (42, "42")
+    assert Items(storage).load(json.loads(json.dumps(many)), 42) == (42, "42")
 
 
 def test_items_that_can_not_be_stored_leave_no_file(storage: LocalStorage):

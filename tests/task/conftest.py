@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from daskflow.flow.node import Node
-from daskflow.pathspec import TaskName
+from daskflow.pathspec import TaskName, TaskNames
 from daskflow.store.layout import PARAMETERS
 from daskflow.store.records import TaskRecord, timestamp
 from daskflow.store.runs import RunStore, new_run
 from daskflow.store.storage import storage_at
 from daskflow.task import code as task_code
-from daskflow.task.execute import Launchers, execute
+from daskflow.task.execute import execute
+from daskflow.task.launchers import Launchers
 from daskflow.task.spec import RunContext, TaskResult, TaskSpec
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Heard:
     text: dict[str, list[str]] = field(default_factory=lambda: {"stdout": [], "stderr": []})
     notices: list[str] = field(default_factory=list)
 
-    def started(self, spec: TaskSpec, pid: int) -> None:
+    def started(self, spec: TaskSpec, pid: int, count: int = 1) -> None:
         self.pids.append(pid)
 
     def lines(self, spec: TaskSpec, pid: int, stream: str, lines: Sequence[str]) -> None:
@@ -127,7 +128,7 @@ class Bench:
     def spec(self, run: RunContext, task_id: str = "0") -> TaskSpec:
         """The first step of a run, as a task of that id."""
         node = Node(name="start", type="linear", targets=("end",), next_line=1, has_next=True)
-        return TaskSpec(run, TaskName("start", task_id), node, (PARAMETERS,))
+        return TaskSpec(run, TaskName("start", task_id), node, TaskNames.single(PARAMETERS))
 
     def execute(self, run: RunContext, task_id: str = "0") -> Ran:
         """Run one task of a run to its end."""

@@ -80,7 +80,7 @@ def test_when_one_is_killed_all_that_the_step_started_ends(bench: Bench, victim:
 
     def go() -> None:
         try:
-            launcher.run(bench.spec(run), lambda pid: None, lambda stream, data: None)
+            launcher.run(bench.spec(run), lambda pid: None, lambda stream, data: None, lambda message: None)
         except LauncherDied as error:
             died.append(error)
 

@@ -48,7 +48,7 @@ class ParquetSerializer(Serializer):
         file = _ParquetFile(create)
         digest = write_table(plan, file)  # type: ignore[arg-type]  # the part of BinaryIO that a writer needs
         columns = [[field.name, str(field.type)] for field in plan.schema]
-        info = _table_info(kind, columns, plan.rows) | plan.info
+        info = table_info(kind, columns, plan.rows) | plan.info
         return Encoded(self.encoding, digest, file.size, kind, file=self.encoding, info=info)
 
     def _encode_polars(self, value: Any, kind: str, create: Create) -> Encoded | Refused:
@@ -66,7 +66,7 @@ class ParquetSerializer(Serializer):
                 raise file.error from None
             raise
         columns = [[name, str(dtype)] for name, dtype in frame.schema.items()]
-        info = _table_info(kind, columns, frame.height)
+        info = table_info(kind, columns, frame.height)
         return Encoded(self.encoding, digest, file.size, kind, file=self.encoding, info=info)
 
     def decode(self, info: Mapping[str, Any], inline: Any, open_file: OpenFile) -> Any:
@@ -78,7 +78,7 @@ class ParquetSerializer(Serializer):
 
                 frame = polars_frames.read(file)
                 return frame if kind == "polars.DataFrame" else frame.to_series()
-            table = read_table(file)
+            table = read_table(file, info.get("row_group"))
         if kind == "pyarrow.Table":
             from daskflow.store.serializers import arrow_tables
 
@@ -101,13 +101,14 @@ class ParquetSerializer(Serializer):
         return pandas_fingerprint(value) if str(kind).startswith("pandas") else polars_fingerprint(value)
 
 
-def read_table(file: BinaryIO) -> pa.Table:
-    """What is in a Parquet file. Raises :class:`DataMissing` if it is damaged."""
+def read_table(file: BinaryIO, row_group: int | None = None) -> pa.Table:
+    """What is in a Parquet file, or in one row group of it. Raises :class:`DataMissing` if it is damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(file).read()
+        found = pq.ParquetFile(file)
+        return found.read() if row_group is None else found.read_row_group(row_group)
     except (pa.ArrowException, OSError) as error:
         if getattr(error, "errno", None) is not None:  # the system's, not Arrow's: the file can't be reached
             raise
@@ -125,7 +126,8 @@ def kind_of(value: Any) -> str | None:
     return None
 
 
-def _table_info(kind: str, columns: list[list[str]], rows: int) -> dict[str, Any]:
+def table_info(kind: str, columns: list[list[str]], rows: int) -> dict[str, Any]:
+    """What readers like to know of a table, and what tells which library made it."""
     version = getattr(sys.modules[kind.partition(".")[0]], "__version__", "")
     return {"producer": kind, "version": version, "rows": rows, "schema": columns}
 
