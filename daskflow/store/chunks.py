@@ -216,8 +216,9 @@ def _check(data: dict[str, Any]) -> None:
     """What all that is done with a chunk relies on. Raises ``ValueError``, ``TypeError`` or ``KeyError``."""
     if type(data["first"]) is not dict or type(data["each"]) is not list:
         raise ValueError("'first' is no object, or 'each' no list")
-    if len(data["each"]) > TaskRange.of_ids(data["step"], data["items"]).count:
-        raise ValueError("'each' has more items than there are")
+    done, there = data["done"], TaskRange.of_ids(data["step"], data["items"]).count
+    if len(data["each"]) != done or done > there:
+        raise ValueError(f"'each' has {len(data['each'])} items; {done} of {there} should be done")
     for each in data["each"]:
         if type(each["at"] + each["took"]) not in (int, float):
             raise ValueError("'at' and 'took' are no seconds")

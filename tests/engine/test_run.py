@@ -447,7 +447,9 @@ def test_items_that_fail_in_company_and_not_alone_get_processes_of_their_own(clo
     ran = run(flow, clock, failing(), Limits(chunk=5), mishaps=0.6)
 
     told = [text for text in ran.console.notices if "could not share" in text]
-    assert told == ["3 items of s3 could not share a process: each that is not begun has its own from here on."]
+    assert told == [
+        "3 items of s3 could not share a process: each that is not begun has its own from here on."
+    ]
     assert len(ran.executor.shared) < 16
     assert ran.outcome.status == "successful"
 

@@ -501,6 +501,7 @@ DAMAGES: dict[str, Any] = {
     "items that are no list": lambda raw: changed(raw, each={"0": {}}),
     "an item that is none": lambda raw: changed(raw, each=["x"] * 4),
     "more items than there are": lambda raw: changed(raw, each=[{"at": 0, "took": 0}] * 9),
+    "fewer items than are done": lambda raw: changed(raw, each=[{"at": 0, "took": 0}] * 2),
     "a time that is none": lambda raw: changed(raw, each=[{"at": "x", "took": 0}] * 4),
     "an artifact that is none": lambda raw: changed(
         raw, each=[{"at": 0, "took": 0, "artifacts": {"x": {"size": "1"}}}] * 4
