@@ -259,6 +259,21 @@ def test_whoever_stops_it_finds_no_process_of_it(chaos, number):
         assert list((chaos.folder / "tmp").iterdir()) == []
 
 
+SHARED = FLOW.replace("default=4", "default=300").replace("time.sleep(0.05)", "time.sleep(0.005)")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("chunk", ["3", "40", ""])
+def test_items_that_share_processes_go_through_death_after_death_and_keep_every_promise(chaos, chunk):
+    cut = ["--chunk", chunk] if chunk else []  # drivers that go on with a run cut what is left as they like
+
+    report = chaos.report(SHARED, "--runs", "20", "--seed", "7", *cut, seconds=1400)
+
+    kept(report)
+    assert sum(len(each["kills"]) for each in report["rounds"]) > 10
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("seed", [11, 12])
