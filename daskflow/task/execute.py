@@ -72,7 +72,7 @@ def keep_failure(spec: TaskSpec, error: DaskflowException, sink: Sink | None = N
         spec,
         status="failed",
         error={"type": error.headline, "exception": error.message, "stacktrace": ""},
-        logs=_closed(output),
+        logs=closed(output),
     )
     with contextlib.suppress(StoreError):  # the failure itself is what has to be told
         store.save_attempt(record)
@@ -143,7 +143,7 @@ def _run_once(spec: TaskSpec, store: RunStore, launcher: Launcher, sink: Sink) -
         output.say("stderr", _how_it_failed(ended, record))
     for line in left_running(ended):
         output.say("stderr", line)
-    record = replace(record, process=facts_of(ended, launcher), logs=_closed(output))
+    record = replace(record, process=facts_of(ended, launcher), logs=closed(output))
     seconds = time.monotonic() - begun
     if record.ok:
         counts = store.commit(record)
@@ -196,7 +196,7 @@ def _record(
     return record_of(spec, status="failed", started=started, finished=timestamp(), error=error)
 
 
-def _closed(output: Output) -> dict[str, Log]:
+def closed(output: Output) -> dict[str, Log]:
     """The logs of an attempt; if the store refuses them the attempt is told so and has none."""
     try:
         return output.close()

@@ -23,6 +23,7 @@ from daskflow.task.devices import devices
 from daskflow.task.execute import (
     LAUNCHER_DEATHS,
     cause,
+    closed,
     facts_of,
     keep_failure,
     left_running,
@@ -311,7 +312,7 @@ class _Heard:
         for number, (output, held) in sorted(self._outputs.items()):
             part, place = self._at(number)
             if place < len(part.each):
-                part.logs[place] = {name: log for name, log in output.close().items() if log.size}
+                part.logs[place] = {name: log for name, log in closed(output).items() if log.size}
                 held.show()
         facts = facts | {"shared_by": self._told}
         self._took = time.monotonic() - self._began
