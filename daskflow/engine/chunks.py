@@ -143,8 +143,11 @@ class Cutter:
         if state.seconds is None:
             return 1
         seconds = max(state.seconds, 1e-6)
-        fair = state.left // (ROUNDS * slots)
-        size = min(max(fair, int(LEAST_SECONDS / seconds)), int(self._target(state) / seconds), MOST_ITEMS)
+        size = min(
+            max(_fair(state, slots), int(LEAST_SECONDS / seconds)),
+            int(self._target(state) / seconds),
+            MOST_ITEMS,
+        )
         return max(1, size)
 
     def _target(self, state: _Step) -> float:
@@ -153,13 +156,13 @@ class Cutter:
     def _plan(self, state: _Step, slots: int) -> None:
         """Cut as much as will be handed out soon."""
         size = self._items(state, slots)
-        if size == 1 and self._isolated(state):
-            size_ahead = ALONE_AT_ONCE
+        if size == 1 and (self._isolated(state) or state.seconds is not None):
+            ahead = ALONE_AT_ONCE
         elif state.seconds is None or self._size is not None:
-            size_ahead = 2 * size
+            ahead = 2 * size
         else:
-            size_ahead = ALONE_AT_ONCE if size == 1 else size  # no more: sizes shrink with what is left
-        room = slots * size_ahead
+            ahead = size  # no more: sizes shrink with what is left
+        room = slots * ahead
         wanted: list[TaskRange] = []
         for spec in state.open:
             for first in range(0, min(room, spec.count), size):
@@ -201,5 +204,10 @@ class Cutter:
         """How many tasks with processes of their own are handed over at once."""
         if state.seconds is None:
             return 1
-        fair = state.left // (ROUNDS * slots)
-        return max(1, min(int(APART_SECONDS / max(state.seconds, 1e-6)), MOST_APART, fair))
+        most = min(int(APART_SECONDS / max(state.seconds, 1e-6)), MOST_APART, _fair(state, slots))
+        return max(1, most)
+
+
+def _fair(state: _Step, slots: int) -> int:
+    """How many items a process may have so that each slot gets some more after it."""
+    return state.left // (ROUNDS * slots)

@@ -188,19 +188,13 @@ class RunStore:
 
     def pieces(self, tasks: TaskRange) -> Iterator[tuple[TaskRange, Chunk | None]]:
         """Committed tasks with the chunks that have their records; those that are in none come one by one, with None."""
-        taken = self.origin.tasks if self.origin is not None else None
         if not self.chunks.looked(tasks.step):
             self.chunks.look(tasks.step)
         for piece, chunk in self.chunks.pieces(tasks):
-            if chunk is None and taken is not None and piece.name() in taken:
-                yield from self._of_origin.pieces(piece)
+            if chunk is None and self.origin is not None and piece.name() in self.origin.tasks:
+                yield from self.origin.store.pieces(piece)
             else:
                 yield piece, chunk
-
-    @property
-    def _of_origin(self) -> RunStore:
-        assert self.origin is not None
-        return self.origin.store
 
     def committed_alone(self, name: TaskName) -> TaskRecord | None:
         """The commit of a task that has one for itself in this very run. Raises as :meth:`task`."""

@@ -80,12 +80,10 @@ def execute_together(work: Together, sink: Sink, launchers: Launchers = LAUNCHER
 def blamed(work: Together, why: str) -> list[TaskResult]:
     """Let the first task be tried alone, for which nothing could be done in company; the others go on as they can."""
     first, *others = work.specs
-    store = store_of(first)
     if first.count == 1:
         results = [_told(first.tasks, "released")]
     else:
-        chunk = Chunk(first.tasks, rest=[first.tasks.part(0, 1), first.tasks.part(1, first.count)])
-        results = results_of(store.chunks.commit(chunk, encoded(chunk, [])))
+        results = _set_free(first, [first.tasks.part(0, 1), first.tasks.part(1, first.count)])
     if results[0].status == "released":
         results[0] = replace(results[0], alone=True, error=("", why))
     return results + [_told(spec.tasks, "released") for spec in others]
@@ -110,14 +108,18 @@ def committed(store: RunStore, tasks: TaskRange) -> list[TaskResult] | None:
 
 def release(spec: TaskSpec) -> list[TaskResult]:
     """Let the items of a chunk be single tasks, unless it is committed meanwhile; how it stands then."""
-    store = store_of(spec)
-    found = committed(store, spec.tasks)
-    if found is None and spec.count == 1:
+    found = committed(store_of(spec), spec.tasks)
+    if found is not None:
+        return found
+    if spec.count == 1:
         return [_told(spec.tasks, "released")]
-    if found is None:
-        chunk = Chunk(spec.tasks, rest=[spec.tasks.part(i, i + 1) for i in range(spec.count)])
-        found = results_of(store.chunks.commit(chunk, encoded(chunk, [])))
-    return found
+    return _set_free(spec, [spec.tasks.part(i, i + 1) for i in range(spec.count)])
+
+
+def _set_free(spec: TaskSpec, rest: Sequence[TaskRange]) -> list[TaskResult]:
+    """Let the items of a chunk of which none is done go on in other pieces; how it stands, if another was first."""
+    chunk = Chunk(spec.tasks, rest=rest)
+    return results_of(store_of(spec).chunks.commit(chunk, chunk.encoded()))
 
 
 def results_of(chunk: Chunk) -> list[TaskResult]:
