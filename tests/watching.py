@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,19 @@ def wait_until(happens: Callable[[], object], seconds: float = 30) -> None:
     while not happens():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.01)
+
+
+def scheduler_address(told: Path) -> str:
+    """The address that ``dask scheduler --scheduler-file`` tells, once the file is written to its end."""
+    found: dict[str, str] = {}
+
+    def is_complete() -> bool:
+        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+            found.update(json.loads(told.read_text()))
+        return "address" in found
+
+    wait_until(is_complete, 60)
+    return found["address"]
 
 
 def living(pids: Iterable[int]) -> list[int]:

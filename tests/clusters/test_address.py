@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import time
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.watching import scheduler_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,23 +88,14 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     options = {"cwd": folder, "env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     started = [subprocess.Popen([*dask, "scheduler", *listen], **options)]
     try:
-        wait_until((folder / "s.json").exists)
-        found = re.search(r"tcp://[\d.:]+", (folder / "s.json").read_text())
-        assert found is not None
-        worker = ["worker", found[0], "--nthreads", "2", "--no-nanny", "--no-dashboard"]
+        found = scheduler_address(folder / "s.json")
+        worker = ["worker", found, "--nthreads", "2", "--no-nanny", "--no-dashboard"]
         started += [subprocess.Popen([*dask, *worker], **options) for _ in range(2)]
-        yield found[0]
+        yield found
     finally:
         for process in reversed(started):  # the workers first: one whose scheduler is gone waits for it
             process.terminate()
             process.wait(60)
-
-
-def wait_until(true) -> None:
-    end = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def run(folder: Path, address: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -23,7 +23,7 @@ from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
 from daskflow.task.spec import RunContext, TaskResult, TaskSpec
 from tests.flows.conftest import Result, Workspace
-from tests.watching import descendants, living, wait_until
+from tests.watching import descendants, living, scheduler_address, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,8 +101,7 @@ class Cluster:
         self.scheduler = self._start(
             "scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(told)
         )
-        wait_until(lambda: told.exists() and re.search(r"tcp://[\d.:]+", told.read_text()))
-        self.address = re.search(r"tcp://[\d.:]+", told.read_text())[0]
+        self.address = scheduler_address(told)
 
     def start_worker(self, *options: str) -> subprocess.Popen[str]:
         worker = self._start("worker", self.address, "--nthreads", "1", *(options or ["--no-nanny"]))

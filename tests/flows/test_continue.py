@@ -15,7 +15,7 @@ from daskflow import Run
 from daskflow.pathspec import TaskName
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
-from tests.watching import descendants, living, wait_until
+from tests.watching import descendants, living, scheduler_address, wait_until
 
 SOURCE = """
     import os
@@ -165,8 +165,7 @@ def cluster(workspace):
     where = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", "s.json")
     started = [place.start(*dask, "scheduler", *where, **quiet)]
     try:
-        wait_until((place.folder / "s.json").exists)
-        found = json.loads((place.folder / "s.json").read_text())["address"]
+        found = scheduler_address(place.folder / "s.json")
         worker = ("worker", found, "--nthreads", "2", "--no-nanny", "--no-dashboard")
         started.append(place.start(*dask, *worker, **quiet))
         yield found
