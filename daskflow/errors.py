@@ -28,7 +28,8 @@
     │   ├── UnhandledInMergeArtifactsException
     │   └── MissingInMergeArtifactsException
     ├── TaggingError                       a tag that can't be given or taken
-    ├── StoreError                         the store refused, is full, is damaged
+    ├── StoreError                         the store refused, or is full
+    │   └── DamagedRecord                  a record that is not what was written
     ├── ClusterError                       no cluster, or it does not answer
     ├── SecretsError                       a secret that can't be read, or can't become a variable
     ├── HookFailed                         a function called after a run failed
@@ -255,6 +256,10 @@ class StoreError(DaskflowException):
     """The store refused an operation, is full, or is damaged."""
 
     headline = "Store error"
+
+
+class DamagedRecord(StoreError):
+    """A record in the store is not what was written there."""
 
 
 class ClusterError(DaskflowException):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import settings
 
@@ -12,3 +13,6 @@ settings.load_profile("daskflow")
 
 # Whose flows run here, and whose runs the client shows.
 os.environ["DASKFLOW_USER"] = "ada"
+
+# A run below nohup ignores a hang-up, as it should; those that the tests start must not.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from daskflow.engine.frontier import Planned, too_wide
-from daskflow.errors import CommandException
+from daskflow.errors import CommandException, DamagedRecord
 from daskflow.pathspec import TaskSet
 from daskflow.task.execute import result_of
 from daskflow.task.sharing import committed, results_of
@@ -124,14 +124,19 @@ def recover(
     most_splits
         The widest foreach that is allowed, None for any.
 
-    Raises :class:`CommandException` if a commit does not fit the graph, or is a foreach that is too wide.
+    Raises :class:`CommandException` if a commit does not fit the graph, or is a foreach that is too wide, or can't be read.
     """
     found = Recovered()
     left: dict[TaskName, Planned] = {}
     todo = deque(frontier.start())
     while todo:
         planned = todo.popleft()
-        results, missing = past.look(planned)
+        try:
+            results, missing = past.look(planned)
+        except DamagedRecord as error:
+            raise CommandException(
+                f"{error.message} Restore that file; or move it away, and what it told of is computed again."
+            ) from error
         left |= {each.spec.name: each for each in missing}
         for result in results:
             _check_fits(result, planned.spec.node, past.store.run)

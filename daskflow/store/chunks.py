@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from daskflow.errors import DataMissing, StoreError
+from daskflow.errors import DamagedRecord, DataMissing
 from daskflow.pathspec import TaskNames, TaskRange
 from daskflow.store.layout import chunk_of
 from daskflow.store.records import (
@@ -154,12 +154,12 @@ class Chunk:
         yield from (name for name in own if name not in common)
 
     def record(self, place: int) -> TaskRecord:
-        """The record of the item at a place. Raises :class:`StoreError` if it is damaged."""
+        """The record of the item at a place. Raises :class:`DamagedRecord` if it is."""
         try:
             return self._record(place)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             name = self.tasks.name(place)
-            raise StoreError(f"{self.where} is damaged, in the record of {name}: {error}.") from error
+            raise DamagedRecord(f"{self.where} is damaged, in the record of {name}: {error}.") from error
 
     def _record(self, place: int) -> TaskRecord:
         each = self.each[place]
@@ -186,7 +186,7 @@ class Chunk:
 
     @classmethod
     def of_json(cls, data: dict[str, Any], where: str) -> Chunk:
-        """The inverse of :meth:`encoded`. Raises :class:`StoreError` naming ``where`` if it is damaged."""
+        """The inverse of :meth:`encoded`. Raises :class:`DamagedRecord` naming ``where`` if it is."""
         try:
             step = data["step"]
             _check(data)
@@ -202,7 +202,7 @@ class Chunk:
                 where=where,
             )
         except (KeyError, ValueError, TypeError, AttributeError) as error:
-            raise StoreError(f"{where} is damaged: {error!r}.") from error
+            raise DamagedRecord(f"{where} is damaged: {error!r}.") from error
 
 
 _SAME = object()
@@ -291,7 +291,7 @@ class Chunks:
         self._lock = threading.Lock()
 
     def read(self, tasks: TaskRange) -> Chunk | None:
-        """The commit of exactly these tasks, None if it is not there. Raises :class:`StoreError` if it is damaged."""
+        """The commit of exactly these tasks, None if it is not there. Raises :class:`DamagedRecord` if it is."""
         with self._lock:
             found = self._read.get(tasks)
             if found is not None:
@@ -305,7 +305,7 @@ class Chunks:
         where = self._storage.locate(path)
         found = Chunk.of_json(decode(raw, where), where)
         if found.tasks != tasks:
-            raise StoreError(f"{where} is damaged: it is the record of {found.tasks}.")
+            raise DamagedRecord(f"{where} is damaged: it is the record of {found.tasks}.")
         with self._lock:
             self._read[tasks] = found
             while len(self._read) > MOST_REMEMBERED:

@@ -70,9 +70,10 @@ def chunk_of(step: str, file: str) -> TaskRange | None:
         return None
 
 
-def is_plan(file: str) -> bool:
-    """Whether a file in a step's folder is a part of its plan."""
-    return _PLAN.fullmatch(file) is not None
+def part_of_plan(file: str) -> int | None:
+    """Which part of its step's plan a file is, None if it is none."""
+    found = _PLAN.fullmatch(file)
+    return int(found[1]) if found else None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from daskflow.errors import StoreError
+from daskflow.errors import DamagedRecord, StoreError
 from daskflow.pathspec import TaskName, TaskNames, TaskRange
 
 if TYPE_CHECKING:
@@ -379,14 +379,14 @@ def encode(data: dict[str, Any]) -> bytes:
 def decode(raw: bytes, where: str) -> dict[str, Any]:
     """The inverse of :func:`encode`.
 
-    Raises :class:`StoreError` naming ``where`` if the text is damaged or its format is newer than this reader.
+    Raises :class:`DamagedRecord` naming ``where`` if it is, :class:`StoreError` if its format is newer than this reader.
     """
     try:
         data = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise StoreError(f"{where} is damaged: {error}.") from error
+        raise DamagedRecord(f"{where} is damaged: {error}.") from error
     if type(data) is not dict or type(data.get("format")) is not int or data["format"] < 1:
-        raise StoreError(f"{where} is damaged: it is not a record.")
+        raise DamagedRecord(f"{where} is damaged: it is not a record.")
     if data["format"] > FORMAT:
         raise StoreError(
             f"{where} has format {data['format']}; this version of daskflow reads up to {FORMAT}. "

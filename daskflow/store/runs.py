@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import (
+    DamagedRecord,
     DamagedRecordWarning,
     DaskflowException,
     DataException,
@@ -21,13 +22,13 @@ from daskflow.pathspec import TaskName, TaskRange, TaskSet
 from daskflow.store import records
 from daskflow.store.chunks import Chunks
 from daskflow.store.items import Items
-from daskflow.store.layout import NOT_STEPS, PARAMETERS, Layout, chunk_of, is_plan
+from daskflow.store.layout import NOT_STEPS, PARAMETERS, Layout, chunk_of, part_of_plan
 from daskflow.store.records import ArtifactRef, TaskRecord
 from daskflow.store.retries import retried
 from daskflow.store.serializers import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import BinaryIO
 
     from daskflow.store.chunks import Chunk
@@ -76,7 +77,7 @@ class _RunRecord(dict[str, Any]):
         self._where = where
 
     def __missing__(self, key: str) -> Any:
-        raise StoreError(f"{self._where} is damaged: '{key}' is missing.")
+        raise DamagedRecord(f"{self._where} is damaged: '{key}' is missing.")
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class RunStore:
         try:
             records.check_run(data)
         except ValueError as error:
-            raise StoreError(f"{where} is damaged: {error}.") from error
+            raise DamagedRecord(f"{where} is damaged: {error}.") from error
         return _RunRecord(data, where)
 
     def code(self, snapshot: int = 0) -> dict[str, Any]:
@@ -150,7 +151,7 @@ class RunStore:
             raise StoreError(f"{self.storage.locate(place)}, part of the run's code, is missing.") from None
 
     def read(self, path: str) -> dict[str, Any] | None:
-        """The record at ``path``, None if there is none. Raises :class:`StoreError` if it is damaged."""
+        """The record at ``path``, None if there is none. Raises :class:`DamagedRecord` if it is."""
         try:
             raw = self.storage.read(path)
         except FileNotFoundError:
@@ -158,7 +159,7 @@ class RunStore:
         return records.decode(raw, self.storage.locate(path))
 
     def task(self, name: TaskName) -> TaskRecord | None:
-        """The commit of a task, None if it has none. Raises :class:`StoreError` if it is damaged."""
+        """The commit of a task, None if it has none. Raises :class:`DamagedRecord` if it is."""
         record = self._committed.get(name)
         if record is None:
             record = self._read_task(name)
@@ -202,10 +203,15 @@ class RunStore:
 
     def plan(self, step: str) -> list[TaskRange]:
         """How the items of foreaches that begin with a step are cut, as far as that is decided: chunks and single tasks."""
-        parts = sum(map(is_plan, self.storage.names(self.layout.step(step))))
-        for number in range(self._parts_of_plan.get(step, 0), parts):
-            self._read_part_of_plan(step, number)
-        return self.plan_of_others(step)
+        names = self.storage.names(self.layout.step(step))
+        parts = {number for name in names if (number := part_of_plan(name)) is not None}
+        for number in range(self._parts_of_plan.get(step, 0), max(parts, default=-1) + 1):
+            if number in parts:
+                self._read_part_of_plan(step, number)
+        begun = [tasks for name in names if (tasks := chunk_of(step, name))]
+        if len(parts) <= max(parts, default=-1):  # one has gone, and what it decided of single tasks
+            begun += [TaskRange.of(f"{step}/{name}") for name in names if _is_task_id(name)]
+        return _with_begun(self.plan_of_others(step), begun)
 
     def plan_of_others(self, step: str) -> list[TaskRange]:
         """Of that, what was read so far and not written by this very object."""
@@ -238,10 +244,10 @@ class RunStore:
         data = self.read(path)
         try:
             if data is None:
-                raise ValueError("it is missing")
+                raise ValueError("it has gone")
             return [TaskRange.of_ids(step, ids) for ids in data["items"]]
         except (KeyError, ValueError, TypeError) as error:
-            raise StoreError(f"{self.storage.locate(path)} is damaged: {error}.") from error
+            raise DamagedRecord(f"{self.storage.locate(path)} is damaged: {error}.") from error
 
     def _task_record(self, path: str) -> TaskRecord | None:
         data = self.read(path)
@@ -250,7 +256,7 @@ class RunStore:
         try:
             return TaskRecord.of_json(data)
         except ValueError as error:
-            raise StoreError(f"{self.storage.locate(path)} is damaged: {error}.") from error
+            raise DamagedRecord(f"{self.storage.locate(path)} is damaged: {error}.") from error
 
     def commit(self, record: TaskRecord) -> TaskRecord:
         """Publish a task's outcome; returns the record that counts, which is another's if that one came first.
@@ -405,3 +411,13 @@ def _is_execution(name: str) -> bool:
 def _natural(task_id: str) -> tuple[tuple[int, ...], int]:
     indices, _, iteration = task_id.partition(".")
     return tuple(map(int, indices.split("-"))), int(iteration or 0)
+
+
+def _with_begun(plan: Sequence[TaskRange], begun: Iterable[TaskRange]) -> list[TaskRange]:
+    """A plan with what was begun of a part of it that is lost: that stays as it was cut."""
+    found, decided = list(plan), TaskSet(plan)
+    for tasks in sorted(begun, key=lambda tasks: -tasks.count):
+        if sum(left.count for left in decided.missing(tasks)) == tasks.count:
+            found.append(tasks)
+            decided.add(tasks)
+    return found

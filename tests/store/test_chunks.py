@@ -552,6 +552,27 @@ def test_a_damaged_plan_names_its_file(storage: Storage, run: RunStore):
 
 
 @only_local
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_items_whose_part_of_the_plan_is_lost_stay_as_they_were_begun(
+    storage: Storage, run: RunStore, simple: Any, lost: int
+):
+    parts = ["fit/0", "fit/1..3"], ["fit/4..9", "fit/10"], ["fit/11..14"]
+    for names in parts:
+        run.extend_plan("fit", list(map(TaskRange.of, names)))
+    for name in ("fit/1..3", "fit/4..9", "fit/11..14"):
+        committed(run, simple(name))
+    Path(storage.locate("F/1/fit/0")).mkdir()
+    Path(storage.locate("F/1/fit/10")).mkdir()
+
+    Path(storage.locate(f"F/1/fit/plan.{lost}.json")).unlink()
+
+    found = RunStore(storage, "F", "1").plan("fit")
+    assert sorted(each.ids for each in found) == sorted(
+        TaskRange.of(name).ids for names in parts for name in names
+    )
+
+
+@only_local
 @pytest.mark.parametrize(
     "name", ["chunk.1..2", "chunk..json", "chunk.a.json", "chunk.5--6.json", "chunk.3..1.json", "plan.x.json"]
 )
