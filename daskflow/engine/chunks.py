@@ -50,7 +50,7 @@ class _Step:
     seconds, timed
         What an item takes, None as long as none was timed; how often that was.
     overhead
-        Seconds that a process takes that is shared, beside its items.
+        Seconds that a process takes beside its items.
     spoiled
         How often the sharing was ended by an item.
     """
@@ -104,7 +104,7 @@ class Cutter:
         return state.spoiled == MOST_SPOILED
 
     def timed(self, step: str, count: int, seconds: float, overhead: float = 0.0) -> None:
-        """So many items took so long, with their part of a process's overhead; those of before count less and less."""
+        """So many items took so long, and their process so much longer; those of before count less and less."""
         state = self._steps.setdefault(step, _Step())
         each = seconds / count
         state.timed += 1
@@ -204,7 +204,8 @@ class Cutter:
         """How many tasks with processes of their own are handed over at once."""
         if state.seconds is None:
             return 1
-        most = min(int(APART_SECONDS / max(state.seconds, 1e-6)), MOST_APART, _fair(state, slots))
+        seconds = max(state.seconds + state.overhead, 1e-6)
+        most = min(int(APART_SECONDS / seconds), MOST_APART, _fair(state, slots))
         return max(1, most)
 
 

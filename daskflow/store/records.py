@@ -252,6 +252,11 @@ class TaskRecord:
         """Whether the attempt succeeded."""
         return self.status == "ok"
 
+    @property
+    def seconds(self) -> float:
+        """How long the attempt took."""
+        return (moment(self.finished) - moment(self.started)).total_seconds()
+
     def to_json(self) -> dict[str, Any]:
         """As stored, but for the encoding into text."""
         data = {key: getattr(self, key) for key in _PLAIN_FIELDS}

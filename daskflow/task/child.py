@@ -33,8 +33,11 @@ _inherited: list[io.IOBase] = []
 
 def prepare_fork() -> None:
     """In the fork server, once the flow is loaded: all that is better done once than in every child."""
+    from daskflow.store import shared_tables  # noqa: F401 - it would be loaded in every child
+    from daskflow.task import attempt, together  # noqa: F401 - as above
+
     if not sys.modules.keys().isdisjoint(("pandas", "polars", "pyarrow")):
-        import pyarrow.parquet  # noqa: F401 - the first touch of a table would, in every child
+        import pyarrow.parquet  # noqa: F401 - as above
 
         from daskflow.store.serializers import pandas_frames, table_fingerprint  # noqa: F401 - as above
     gc.collect()
@@ -47,10 +50,9 @@ def prepare_fork() -> None:
 
 
 def settle_after_fork() -> None:
-    """In a child of the fork server: streams, random state and finalizers of its own."""
+    """In a child of the fork server: random state and finalizers of its own."""
     for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined] # there is no public way
         finalizer.atexit = False  # a temporary directory of the flow's file must not go with the first task
-    prepare_streams()
     randomness.freshen()
 
 

@@ -144,18 +144,19 @@ def _run_once(spec: TaskSpec, store: RunStore, launcher: Launcher, sink: Sink) -
     for line in left_running(ended):
         output.say("stderr", line)
     record = replace(record, process=facts_of(ended, launcher), logs=closed(output))
-    seconds = time.monotonic() - begun
+    took = time.monotonic() - begun
+    overhead = max(0.0, took - record.seconds)
     if record.ok:
         counts = store.commit(record)
         if counts.execution == spec.execution:
             trace("committed", spec)
-        return replace(result_of(counts), seconds=seconds)
+        return replace(result_of(counts), seconds=record.seconds, overhead=overhead)
     final = ended.killed or ended.exit_code == EXIT_DISALLOW_RETRY
     with contextlib.suppress(
         StoreError
     ):  # the failure itself is what has to be told; its words are in `error`
         store.save_attempt(record)
-    return replace(result_of(record), seconds=seconds, final=final, stopped=ended.killed)
+    return replace(result_of(record), final=final, stopped=ended.killed)
 
 
 def facts_of(ended: Ended, launcher: Launcher) -> dict[str, Any]:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from daskflow.task.spec import RunContext, TaskSpec
 
 TICK_SECONDS = 0.5
+PAUSE_SECONDS, FEW_BYTES = 0.05, 4096
+"""How long what a task writes may wait to be read if that was little so far: to wake us costs the task as much as many a
+line, and us too."""
 TIMEOUT_GRACE_SECONDS = 5.0
 """How long a step may go on after its timeout was raised in it."""
 
@@ -367,8 +370,10 @@ class _Channels:
                 self.status.send(wire.KILL)
             if not ready:
                 output(0, b"")
+            size = 0
             for descriptor, _ in ready:
                 data = _read(descriptor)
+                size += len(data)
                 if not data:
                     poll.unregister(descriptor)
                 if descriptor in streams:
@@ -394,6 +399,14 @@ class _Channels:
                     self._drain(streams, output)
                     clock.hear(told.feed(_rest(self.connection.fileno())), message)
                     return _ended(pid, facts, killed(), clock.rang)
+            self._pause(size)
+
+    def _pause(self, size: int) -> None:
+        """If so few bytes were read, let more of them come, unless the end is told."""
+        if size < FEW_BYTES:
+            poll = select.poll()
+            poll.register(self.status.fileno(), select.POLLIN)
+            poll.poll(PAUSE_SECONDS * 1000)
 
     def _drain(self, streams: Mapping[int, int], output: Callable[[int, bytes], None]) -> None:
         """What is still in the pipes; nobody is left that could write more."""

@@ -73,6 +73,15 @@ def send(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
+def has_children() -> bool:
+    """Whether this process has a child, be it one that has ended."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
 def send_tree(pid: int, number: int) -> None:
     """Send a signal to a process and all its descendants, the process itself first so that it starts no more."""
     below = descendants_of(pid)
@@ -83,11 +92,16 @@ def send_tree(pid: int, number: int) -> None:
 def end_descendants(grace: float, keep: int = 0) -> None:
     """End all descendants of this process but ``keep``: SIGTERM, and after ``grace`` seconds SIGKILL.
 
-    Returns once none runs; also after ten seconds more if the system can't end one.
+    Returns once none runs; also after ten seconds more if the system can't end one. What ``/proc`` lists may lack some
+    while others end (Linux, Documentation/filesystems/proc), so the last word has the system. For that this process must
+    be one that adopts orphans.
     """
     asked: set[int] = set()
     patience = time.monotonic() + grace
-    while left := [pid for pid in descendants_of(os.getpid()) if pid != keep and not _reaped(pid)]:
+    while True:
+        left = [pid for pid in descendants_of(os.getpid()) if pid != keep and not _reaped(pid)]
+        if not left and (keep or not has_children()):
+            return
         now = time.monotonic()
         if now > patience + _GIVE_UP_SECONDS:
             return

@@ -14,7 +14,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from daskflow.task import wire
+from daskflow.task import child, wire
 from daskflow.task.guard import TERM_SECONDS
 from daskflow.task.processes import (
     children_of,
@@ -25,7 +25,7 @@ from daskflow.task.processes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from daskflow.flow.spec import FlowSpec
 
@@ -72,6 +72,25 @@ class Task:
             wire.send(self.status, json.dumps(news).encode())
 
 
+@dataclass(frozen=True)
+class _Spare:
+    """A process that was forked while nobody waited, so that the next task finds one that is ready.
+
+    It takes the task's descriptors from its channel.
+    """
+
+    pid: int
+    pidfd: int
+    channel: socket.socket
+
+    def takes(self, descriptors: Sequence[int]) -> bool:
+        """Hand over a task; False if it has just been ended."""
+        with self.channel, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            socket.send_fds(self.channel, [b"T"], descriptors)
+            return bool(self.channel.recv(1))
+        return False
+
+
 class Server:
     """Serves one worker.
 
@@ -102,12 +121,18 @@ class Server:
         self._poll.register(control.fileno(), select.EPOLLIN)
         self._by_pidfd: dict[int, Task] = {}
         self._by_status: dict[int, Task] = {}
+        self._keeps_spare = flow_class is not None
+        self._spare: _Spare | None = None
 
     def serve(self) -> NoReturn:
         """Until the guard ends this process, or has itself been killed."""
         orphans = False
         while True:
-            for descriptor, _ in self._poll.poll(_TICK_SECONDS if orphans else None):
+            needs_spare = self._keeps_spare and self._spare is None
+            news = self._poll.poll(_TICK_SECONDS if orphans or needs_spare else None)
+            if needs_spare and not news:
+                self._fork_spare()
+            for descriptor, _ in news:
                 if descriptor == self._guard:
                     end_descendants(TERM_SECONDS)
                     os._exit(0)
@@ -115,6 +140,8 @@ class Server:
                     self._new_task()
                 elif descriptor in self._by_pidfd:
                     self._process_ended(self._by_pidfd[descriptor])
+                elif self._spare is not None and descriptor == self._spare.pidfd:
+                    self._lose(self._take_spare())
                 elif descriptor in self._by_status:
                     self._kill(self._by_status[descriptor])
             for task in list(self._by_status.values()):
@@ -133,26 +160,65 @@ class Server:
         connection, out, err, status = descriptors
         task = Task(0, -1, socket.socket(fileno=status))
         try:
-            task.pid = os.fork()
+            task.pid, task.pidfd = self._process_for(connection, out, err, status)
         except OSError as error:  # too many processes, or no memory: the others go on
             task.tell(refused=error.strerror)
             task.status.close()
         else:
-            if task.pid == 0:
-                self._become_task(connection, out, err, status)
             self._watch(task)
         for descriptor in (connection, out, err):
             os.close(descriptor)
 
+    def _process_for(self, connection: int, out: int, err: int, status: int) -> tuple[int, int]:
+        """A task's process and its pidfd; raises ``OSError`` if there can be no more."""
+        if self._spare is not None:
+            spare = self._take_spare()
+            if spare.takes([connection, out, err]):
+                return spare.pid, spare.pidfd
+            self._lose(spare)
+        pid = os.fork()
+        if pid == 0:
+            self._become_task(lambda: (connection, out, err), status)
+        return pid, os.pidfd_open(pid)
+
+    def _fork_spare(self) -> None:
+        ours, theirs = socket.socketpair()
+        try:
+            pid = os.fork()
+        except OSError:  # the next task will be told
+            self._keeps_spare = False
+            ours.close()
+        else:
+            if pid == 0:
+                self._become_task(lambda: _descriptors_from(theirs), ours.fileno())
+            self._spare = _Spare(pid, os.pidfd_open(pid), ours)
+            self._poll.register(self._spare.pidfd, select.EPOLLIN)
+        theirs.close()
+
+    def _take_spare(self) -> _Spare:
+        spare, self._spare = self._spare, None
+        assert spare is not None
+        self._poll.unregister(spare.pidfd)
+        return spare
+
+    def _lose(self, spare: _Spare) -> None:
+        """It was ended, as when memory ran out: from now on there is no other one."""
+        self._keeps_spare = False
+        os.waitpid(spare.pid, 0)
+        os.close(spare.pidfd)
+        spare.channel.close()
+
     def _watch(self, task: Task) -> None:
-        task.pidfd = os.pidfd_open(task.pid)
         task.tell(started=task.pid)
         self._by_pidfd[task.pidfd] = self._by_status[task.status.fileno()] = task
         self._poll.register(task.pidfd, select.EPOLLIN)
         self._poll.register(task.status.fileno(), select.EPOLLIN)
 
-    def _become_task(self, connection: int, out: int, err: int, status: int) -> NoReturn:
-        """In the child: keep what is the task's, then run it, in this process or in a fresh interpreter."""
+    def _become_task(self, descriptors: Callable[[], Sequence[int]], *others: int) -> NoReturn:
+        """In the child: keep what is the task's, then run it, in this process or in a fresh interpreter.
+
+        Its descriptors are the connection and those for the two outputs; ``others`` are not its own.
+        """
         try:
             os.setsid()  # a step that signals its own process group reaches no other task
             _be_taken_first()
@@ -160,17 +226,19 @@ class Server:
             if os.getppid() != self._pid:  # it died before we asked
                 os._exit(1)
             wire.adopt_orphans()
-            os.dup2(out, 1)
-            os.dup2(err, 2)
             ours = (self._control.fileno(), self._poll.fileno(), self._guard)
-            for descriptor in (out, err, status, *ours, *self._by_pidfd, *self._by_status):
+            for descriptor in (*others, *ours, *self._by_pidfd, *self._by_status):
+                os.close(descriptor)
+            if self._flow_class is not None:
+                child.settle_after_fork()
+            connection, *outputs = descriptors()
+            for number, descriptor in enumerate(outputs, 1):
+                os.dup2(descriptor, number)
                 os.close(descriptor)
             if self._flow_class is None:
                 os.set_inheritable(connection, True)
                 os.execv(self._fresh[0], [*self._fresh, str(connection)])
-            from daskflow.task import child
-
-            child.settle_after_fork()
+            child.prepare_streams()
             wire.receive(channel := socket.socket(fileno=connection))  # the boot message, known already
             child.run(channel, self._flow_class)
         except BaseException:  # noqa: BLE001 - a defect of ours: it belongs in the task's log, not in the server's loop
@@ -200,6 +268,8 @@ class Server:
         """
         tasks = {task.pid: task for task in self._by_status.values()}
         known = self._others.union(*(task.orphans for task in tasks.values()))
+        if self._spare is not None:
+            known |= {self._spare.pid}
         for pid in children_of(self._pid):
             if pid in known or (pid in tasks and tasks[pid].ended is None):
                 continue
@@ -250,6 +320,16 @@ class Server:
         task.killed = True
         if task.ended is None:
             send_tree(task.pid, signal.SIGKILL)
+
+
+def _descriptors_from(channel: socket.socket) -> Sequence[int]:
+    """Those of the task, once there is one; without, this process ends."""
+    with channel:
+        message, descriptors, _, _ = socket.recv_fds(channel, 64, 3)
+        if not message:
+            os._exit(0)
+        channel.send(message)
+    return descriptors
 
 
 def _be_taken_first() -> None:

@@ -355,7 +355,7 @@ class _Heard:
 
     def _timed(self, result: TaskResult) -> TaskResult:
         """With its time: all took as long, as far as is known here."""
-        seconds = self._took * result.count / max(1, self._told)
+        seconds = self._in_items * result.count / max(1, self._told)
         return replace(result, seconds=seconds, overhead=max(0.0, self._took - self._in_items))
 
     def _rest(self, part: _Part) -> list[TaskRange]:

@@ -217,7 +217,7 @@ class TaskResult:
         It was released because it must have a process for itself. Of what is released ``error`` says why the sharing ended,
         if an item is to blame.
     overhead
-        Seconds that the process which it shared took beside its items.
+        Seconds that its process took beside its items.
     """
 
     name: TaskName

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from daskflow.store.artifacts import shared_tables
 from daskflow.store.chunks import differences
 from daskflow.task import attempt, randomness, wire
+from daskflow.task.processes import has_children
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,7 +134,7 @@ class Surroundings:
         threads = [thread for thread in threading.enumerate() if thread not in self._threads]
         if threads:
             return f"thread {threads[0].name!r} is still running"
-        if _has_children():
+        if has_children():
             return "a child process is still there"
         if self._open_files and _open_files() == self._open_files:
             return ""
@@ -166,14 +167,6 @@ def _handlers() -> list[Any]:
 
 
 _SIGNALS = sorted(map(int, signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
-
-
-def _has_children() -> bool:
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
 
 
 def _open_files() -> int:

@@ -85,7 +85,6 @@ def serve_in_fork(
     os.setsid()  # Ctrl-C is the driver's to handle
     silence(0, 1)
     guard = split_off(control.fileno(), worker)
-    from daskflow.task import attempt  # noqa: F401 - loaded here once, not in every child
     from daskflow.task.code import use_snapshot
 
     os.environ.clear()
@@ -126,10 +125,7 @@ def load_flow(boot: dict[str, Any]) -> type[FlowSpec]:
     from daskflow.flow.decorator import attach
     from daskflow.store.runs import RunStore
     from daskflow.store.storage import storage_at
-    from daskflow.task import (
-        attempt,  # noqa: F401 - loaded here once, not in every child
-        code,
-    )
+    from daskflow.task import code
 
     if os.path.isdir(boot["cwd"]):
         os.chdir(boot["cwd"])

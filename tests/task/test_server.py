@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from daskflow.task.execute import execute
+from daskflow.task.processes import children_of
 from tests.task.conftest import Heard
+from tests.watching import living, wait_until
 
 if TYPE_CHECKING:
+    from daskflow.task.spec import RunContext
     from tests.task.conftest import Bench, Ran
 
 
@@ -80,13 +85,57 @@ def test_a_process_that_the_system_refuses_fails_that_task_alone(auto_bench: Ben
     )
     assert auto_bench.execute(run, "0").result.committed
     (auto_bench.folder / "refuse").touch()
-    refused = execute(auto_bench.spec(run, "1"), Heard(), auto_bench.launchers)
+    with_spare = execute(
+        auto_bench.spec(run, "1"), Heard(), auto_bench.launchers
+    )  # it may have been forked before
+    refused = execute(auto_bench.spec(run, "2"), Heard(), auto_bench.launchers)
     (auto_bench.folder / "refuse").unlink()
+
+    assert with_spare.committed or "--max-workers" in with_spare.error[1]
 
     assert refused.status == "failed"
     assert "Resource temporarily unavailable" in refused.error[1]
     assert "--max-workers" in refused.error[1]
-    assert auto_bench.execute(run, "2").result.committed
+    assert auto_bench.execute(run, "3").result.committed
+
+
+def spare_of(bench: Bench, run: RunContext) -> int:
+    """The process that waits for the run's next task, once there is one."""
+    server = bench.launchers.start(run).ready()["pid"]
+    wait_until(lambda: len(children_of(server)) == 1)
+    return children_of(server)[0]
+
+
+def test_a_task_gets_a_process_that_was_forked_before_and_the_next_one_another(auto_bench: Bench):
+    run = auto_bench.run_of("self.next(self.end)")
+    waiting = []
+    ran = []
+
+    for task in ("0", "1"):
+        waiting.append(spare_of(auto_bench, run))
+        ran.append(auto_bench.execute(run, task).record.process["pid"])
+
+    assert ran == waiting
+    assert len(set(ran)) == 2
+
+
+def test_a_waiting_process_that_is_killed_is_no_tasks_loss(auto_bench: Bench):
+    run = auto_bench.run_of("self.next(self.end)")
+    spare = spare_of(auto_bench, run)
+
+    os.kill(spare, signal.SIGKILL)
+    done = [auto_bench.execute(run, task).result for task in ("0", "1")]
+
+    assert all(each.committed and each.attempt == 0 for each in done)
+
+
+def test_a_waiting_process_ends_with_the_run(auto_bench: Bench):
+    run = auto_bench.run_of("self.next(self.end)")
+    spare = spare_of(auto_bench, run)
+
+    auto_bench.launchers.close(run)
+
+    wait_until(lambda: not living([spare]))
 
 
 def test_a_process_of_the_flows_import_is_not_ended_with_the_first_task(auto_bench: Bench):
