@@ -31,6 +31,9 @@ SCHEDULING = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
     "distributed.admin.log-length": 1000,
+    # Hundreds of wake-ups a second cost tasks their cores: no user code runs here that could be profiled or block the loop.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
 }
 
 

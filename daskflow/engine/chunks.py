@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
 TARGET_SECONDS, MOST_SECONDS = 1.0, 4.0
 """What a process that is shared should take, and at most if processes are slow to start; when less is left, less."""
-MOST_OVERHEAD = 0.02
+MOST_OVERHEAD = 0.01
 """Which part of that its start and its commit may take."""
 LEAST_SECONDS = 0.1
 """Less than this is not worth a process."""
 MOST_ITEMS = 5_000
 """Of one chunk: its record is read as a whole."""
-ROUNDS = 2
-"""Into how many chunks a slot what is left is cut: the fewer, the longer some slots are idle in the end."""
+ROUNDS = 1.5
+"""Into how many chunks a slot what is left is cut: the fewer, the longer some slots may be idle in the end; the more, the
+more processes are started for little work."""
 ALONE_AT_ONCE = 64
 """Items a slot whose places are decided at once when each has a process of its own."""
 APART_SECONDS, MOST_APART = 0.2, 32
@@ -211,4 +212,4 @@ class Cutter:
 
 def _fair(state: _Step, slots: int) -> int:
     """How many items a process may have so that each slot gets some more after it."""
-    return state.left // (ROUNDS * slots)
+    return int(state.left / (ROUNDS * slots))

@@ -83,6 +83,7 @@ def run(
     except DaskflowException as error:
         return _failed(outcome, error), 1
     hooks = Hooks(spec, flow_class)
+    follows: dict[str, Any] = {}
     timed = spec.node.policy.timeout is not None
     try:
         if timed:
@@ -91,7 +92,7 @@ def run(
         hooks.after(flow)
         if timed:
             tell(wire.ENDS)
-        outcome = replace(outcome, **what_follows(flow, execution))
+        follows = what_follows(flow, execution)
     except BaseException as error:  # noqa: BLE001 - whatever a step raises is that attempt's failure
         outcome, status = after_error(outcome, error, hooks, flow, spec)
         if timed:
@@ -102,7 +103,7 @@ def run(
             status,
         )  # it will be tried alone; nothing of it may be in files that others share
     artifacts, refused = save_artifacts(flow, view, execution)
-    outcome = replace(outcome, artifacts=artifacts, finished=timestamp())
+    outcome = replace(outcome, **follows, artifacts=artifacts, finished=timestamp())
     if refused is not None:
         report(refused)
         if outcome.ok:

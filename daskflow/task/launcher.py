@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from daskflow.task.spec import RunContext, TaskSpec
 
 TICK_SECONDS = 0.5
-PAUSE_SECONDS, FEW_BYTES = 0.05, 4096
+PAUSE_SECONDS, FEW_BYTES = 0.1, 4096
 """How long what a task writes may wait to be read if that was little so far: to wake us costs the task as much as many a
 line, and us too."""
 TIMEOUT_GRACE_SECONDS = 5.0

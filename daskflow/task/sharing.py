@@ -223,7 +223,7 @@ class _Heard:
         self._sink = sink
         self._parts = [_Part(spec) for spec in specs]
         self._told = 0
-        self._began = time.monotonic()
+        self._handed_over = self._began = time.monotonic()
         self._took = self._in_items = 0.0
         self._pid = 0
         self._ends_early = False
@@ -356,7 +356,8 @@ class _Heard:
     def _timed(self, result: TaskResult) -> TaskResult:
         """With its time: all took as long, as far as is known here."""
         seconds = self._in_items * result.count / max(1, self._told)
-        return replace(result, seconds=seconds, overhead=max(0.0, self._took - self._in_items))
+        in_all = time.monotonic() - self._handed_over
+        return replace(result, seconds=seconds, overhead=max(0.0, in_all - self._in_items))
 
     def _rest(self, part: _Part) -> list[TaskRange]:
         """How items go on that are not committed: one that is to blame alone, others as many as fit the time they take."""
