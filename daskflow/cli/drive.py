@@ -258,7 +258,8 @@ def _drive(
     opened = contextlib.ExitStack()
     try:
         executor = _executor(opened, invocation, options, begun, run, console)
-        ledger = Ledger(session.still_ours, begun.store.extend_plan, begun.store.plan_of_others)
+        store = begun.store
+        ledger = Ledger(session.still_ours, store.extend_plan, store.plan_of_others, hurry=retries.hurry)
         driver = Driver(executor, frontier, console, limits, ledger)
         session.when_replaced(driver.replaced)
         try:

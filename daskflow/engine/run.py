@@ -100,12 +100,15 @@ class Ledger:
         What other drivers wrote of that, as far as it was read.
     release
         Lets the items of a chunk be single tasks; how it stands then.
+    hurry
+        Called with the seconds that are left when the run is to be stopped: a store that refuses is asked no longer.
     """
 
     still_ours: Callable[[], None] = lambda: None
     decide: Callable[[str, Sequence[TaskRange]], Sequence[TaskRange]] = lambda _, ranges: ranges
     decided: Callable[[str], Sequence[TaskRange]] = lambda _: ()
     release: Callable[[TaskSpec], Sequence[TaskResult]] = sharing.release
+    hurry: Callable[[float], None] = lambda _: None
 
 
 class Driver:
@@ -333,8 +336,10 @@ class Driver:
     def _interrupt(self) -> None:
         """Stop the run; if it is being stopped already, end what runs at once."""
         if self._stopped:
+            self._ledger.hurry(0.0)
             self._executor.stop(0.0)
             return
+        self._ledger.hurry(self._limits.grace)
         self._outcome.status = "interrupted"
         self._console.notice(f"Interrupted: {self._executor.stopping(self._limits.grace)}")
         self._stop(self._limits.grace)

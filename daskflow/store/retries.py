@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import random
 import sys
 import time
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 30.0
 """How long an operation is tried before its error counts."""
 FIRST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 2.0
 """Pauses double from the first to the longest; each is cut by up to half at random, so that many don't come at once."""
 TRANSIENT = frozenset(
     {
@@ -52,10 +53,20 @@ tell: Callable[[str], None] = to_stderr
 """Is told of each refusal after which the store is asked again. A process may put another function here."""
 
 
+_deadline = math.inf
+
+
+def hurry(seconds: float) -> None:
+    """From now on everything is tried for at most so long, in this process: whoever waits for it has asked it to end."""
+    global _deadline  # noqa: PLW0603 - as `tell`, it is one for the process
+    _deadline = time.monotonic() + seconds
+
+
 def retried(work: Callable[[], T]) -> T:
     """What ``work`` returns, called again as long as it raises :class:`StoreError` for what may pass.
 
-    ``work`` must be such that to do it twice is as good as once. After :data:`PATIENCE_SECONDS`, its last error is raised.
+    ``work`` must be such that to do it twice is as good as once. After :data:`PATIENCE_SECONDS`, or what :func:`hurry`
+    leaves of them, its last error is raised.
     """
     end = time.monotonic() + PATIENCE_SECONDS
     longest = FIRST_PAUSE_SECONDS
@@ -64,7 +75,7 @@ def retried(work: Callable[[], T]) -> T:
             return work()
         except StoreError as error:
             pause = longest * _jitter.uniform(0.5, 1)
-            if not may_pass(error) or time.monotonic() + pause > end:
+            if not may_pass(error) or time.monotonic() + pause > min(end, _deadline):
                 raise
             tell(f"{error.message} It is tried again in {pause:.2g} s.")
         time.sleep(pause)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _io  # its base class is a plain one: a look at an abstract one costs microseconds for every new class
 import atexit
 import contextlib
+import errno
 import gc
 import io
 import json
@@ -89,19 +90,35 @@ def muted() -> Iterator[None]:
 
 def run(connection: socket.socket, flow_class: type[FlowSpec]) -> NoReturn:
     """Take the work, run it, send how it went, and leave as an interpreter leaves."""
+    try:
+        status = _run(connection, flow_class)
+        connection.close()
+    except OSError as error:
+        if error.errno not in (errno.EBADF, errno.ENOTSOCK):
+            raise
+        text = (
+            "[daskflow] the step closed files that it had not opened; how it went can't be told any more.\n"
+        )
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode())
+        os._exit(1)
+    leave(status)
+
+
+def _run(connection: socket.socket, flow_class: type[FlowSpec]) -> int:
     from daskflow.task import attempt, together
     from daskflow.task.spec import Together
 
+    def tell(message: bytes) -> None:
+        wire.send(connection, message)
+
     work: TaskSpec | Together = pickle.loads(wire.receive(connection))
+    surroundings.prepare(work.specs[0] if isinstance(work, Together) else work)
     if isinstance(work, Together):
-        surroundings.prepare(work.specs[0])
-        status = together.run(work, flow_class, lambda message: wire.send(connection, message))
-    else:
-        surroundings.prepare(work)
-        outcome, status = attempt.run(work, flow_class, lambda word: wire.send(connection, word))
-        wire.send(connection, json.dumps(outcome).encode())
-    connection.close()
-    leave(status)
+        return together.run(work, flow_class, tell)
+    outcome, status = attempt.run(work, flow_class, tell)
+    tell(json.dumps(outcome).encode())
+    return status
 
 
 def leave(status: int) -> NoReturn:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from daskflow.task.launcher import Ended
     from daskflow.task.output import Sink
 
-FACTS = (b'"transition"', b'"foreach"', b'"error"')
+FACTS = (b'"transition"', b'"foreach"')
 """What the driver has to know of an item if it differs from the first."""
 MOST_HELD = 1_000
 """Times that an item has written of which what it wrote is shown when it is done; the log has it all."""
@@ -81,12 +81,12 @@ def blamed(work: Together, why: str) -> list[TaskResult]:
     """Let the first task be tried alone, for which nothing could be done in company; the others go on as they can."""
     first, *others = work.specs
     if first.count == 1:
-        results = [_told(first.tasks, "released")]
+        results = [_result(first.tasks, "released")]
     else:
         results = _set_free(first, [first.tasks.part(0, 1), first.tasks.part(1, first.count)])
     if results[0].status == "released":
         results[0] = replace(results[0], alone=True, error=("", why))
-    return results + [_told(spec.tasks, "released") for spec in others]
+    return results + [_result(spec.tasks, "released") for spec in others]
 
 
 def failed(work: Together, error: DaskflowException, sink: Sink | None = None) -> list[TaskResult]:
@@ -112,7 +112,7 @@ def release(spec: TaskSpec) -> list[TaskResult]:
     if found is not None:
         return found
     if spec.count == 1:
-        return [_told(spec.tasks, "released")]
+        return [_result(spec.tasks, "released")]
     return _set_free(spec, [spec.tasks.part(i, i + 1) for i in range(spec.count)])
 
 
@@ -136,13 +136,12 @@ def results_of(chunk: Chunk) -> list[TaskResult]:
             kind=transition.get("kind", ""),
             size=foreach["size"] if foreach else None,
             execution=chunk.execution,
-            caught=chunk.fact(place, "error") is not None,
         )
         if found and replace(result, count=found[-1].count) == found[-1]:
             found[-1] = replace(found[-1], count=found[-1].count + 1)
         else:
             found.append(replace(result, name=chunk.tasks.name(place)))
-    return found + [_told(piece, "released") for piece in chunk.rest]
+    return found + [_result(piece, "released") for piece in chunk.rest]
 
 
 def not_run(spec: TaskSpec) -> TaskResult:
@@ -150,7 +149,7 @@ def not_run(spec: TaskSpec) -> TaskResult:
     return TaskResult(spec.name, spec.attempt, "not_run", count=spec.count)
 
 
-def _told(tasks: TaskRange, status: str, **known: Any) -> TaskResult:
+def _result(tasks: TaskRange, status: str, **known: Any) -> TaskResult:
     return TaskResult(tasks.name(), 0, status, count=tasks.count, **known)
 
 
@@ -331,7 +330,7 @@ class _Heard:
         spec, kept = part.spec, part.each[: part.kept]
         if not kept and (part.guilty is None or spec.count == 1):
             alone = part.guilty is not None
-            return [_told(spec.tasks, "released", alone=alone, error=_error(part.guilty))]
+            return [_result(spec.tasks, "released", alone=alone, error=_error(part.guilty))]
         first = part.first | {"process": facts} if part.first else {}
         if spec.count == 1:
             record = TaskRecord.of_json(first)

@@ -105,6 +105,19 @@ def test_after_a_bounded_time_the_last_error_of_the_store_counts(pauses: list[fl
     assert patience - longest < sum(pauses) <= patience
 
 
+def test_in_a_process_that_is_to_end_nothing_is_tried_for_longer_than_it_has(
+    pauses: list[float], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(retries, "_deadline", retries._deadline)
+    retries.hurry(3.0)
+
+    with pytest.raises(StoreError):
+        retried(Refusing(10**6, refusal(errno.ENOSPC)))
+
+    assert 0 < sum(pauses) <= 3.0
+    assert retried(lambda: "done") == "done"
+
+
 def test_each_refusal_is_told_with_the_words_of_the_store_and_the_pause(pauses: list[float], told: list[str]):
     retried(Refusing(2, refusal(errno.ENOSPC)))
 

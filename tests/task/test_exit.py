@@ -45,6 +45,11 @@ def test_a_process_leaves_as_an_interpreter_leaves(bench: Bench):
         ("import sys; sys.exit(3)", "3", "Task failed."),
         ("import os; os.kill(os.getpid(), 9)", "SIGKILL", "Task failed."),
         ("import os; os.abort()", "SIGABRT", "Task failed."),
+        (
+            "import os; os.closerange(3, 99); self.next(self.end)",
+            "before",
+            "closed files that it had not opened",
+        ),
         ("import os; os.kill(os.getpid(), 40)", "signal 40", "Task failed."),
         (
             "import faulthandler; faulthandler._stack_overflow()",
