@@ -10,7 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from daskflow.store.serializers.base import Encoded, type_name
-from daskflow.store.serializers.parquet import kind_of, table_info
+from daskflow.store.serializers.parquet import kind_of, plan_of, table_info
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,22 +44,18 @@ class SharedTables:
         self._opened = contextlib.ExitStack()
 
     def save(self, name: str, value: Any) -> tuple[Encoded, str] | None:
-        """Add a table to the file of its artifact and its schema; None if it is none, or must have a file of its own.
-
-        Tables of polars have: their types are kept only by files that polars wrote.
-        """
+        """Add a table to the file of its artifact and its schema; None if it is none, or must have a file of its own."""
         kind = kind_of(value)
-        if kind is None or kind.startswith("polars") or kind != type_name(value):
+        if kind is None or kind != type_name(value):
             return None
-        from daskflow.store.serializers import arrow_tables, pandas_frames
         from daskflow.store.serializers.table_file import TablePlan
         from daskflow.store.serializers.table_hash import BLOCK, TableHash
 
-        plan = (arrow_tables if kind == "pyarrow.Table" else pandas_frames).plan(value)
-        if not isinstance(plan, TablePlan) or not 0 < plan.rows <= BLOCK:
+        plan = plan_of(value, kind)
+        if not isinstance(plan, TablePlan) or plan.rows > BLOCK:
             return None
         table = plan.rows_of(0, plan.rows)
-        if table.nbytes > LARGE_BYTES:
+        if not len(table) or table.nbytes > LARGE_BYTES:  # without rows for Arrow, be it for want of columns
             return None
         identity = TableHash(plan.about)
         identity.add(table.columns)

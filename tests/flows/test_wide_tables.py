@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pandas as pd
+import polars as pl
 import pytest
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ TABLES = """
             self.mixed = pd.Series([1.5] * rows) if self.input % 2 else pd.Series(["a"] * rows, name="letters")
             self.none = pd.DataFrame({"i": pd.Series([], dtype="int64")})
             self.polars = pl.DataFrame({"i": [self.input]})
+            one = pl.Enum(["a", "b"]) if self.input % 2 else pl.Enum(["b", "c"])
+            self.letters = pl.Series("letters", ["b"], dtype=one)
             if self.input == self.killed and not os.path.exists("once"):
                 open("once", "w").close()
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -46,6 +49,7 @@ TABLES = """
             self.indices = {type(each.frame.index).__name__ for each in inputs}
             self.empty = {len(each.none) for each in inputs}
             self.polars = [each.polars.item() for each in inputs]
+            self.letters = [(each.letters.name, each.letters[0], *each.letters.dtype.categories) for each in inputs]
             self.next(self.end)
 
         @step
@@ -65,6 +69,7 @@ def check(result) -> None:
     assert result.value("join", "indices") == {"RangeIndex"}
     assert result.value("join", "empty") == {0}
     assert result.value("join", "polars") == list(range(24))
+    assert result.value("join", "letters") == [("letters", "b", "b", "c"), ("letters", "b", "a", "b")] * 12
 
 
 def files(result, name: str) -> list[Path]:
@@ -88,8 +93,16 @@ def test_tables_of_a_chunk_with_one_schema_are_one_file_that_pandas_reads(tables
     assert sorted(whole["i"]) == [index for index in range(24) for _ in range(index % 3 + 1)]
 
 
-def test_tables_of_a_chunk_with_two_schemas_are_two_files(tables):
-    assert len(files(tables, "mixed")) == 6
+@pytest.mark.parametrize("name", ["mixed", "letters"])
+def test_tables_of_a_chunk_with_two_schemas_are_two_files(tables, name):
+    assert len(files(tables, name)) == 6
+
+
+def test_polars_reads_the_one_file_of_its_frames_too(tables):
+    found = files(tables, "polars")
+
+    assert len(found) == 3
+    assert sorted(pl.concat(map(pl.read_parquet, found))["i"]) == list(range(24))
 
 
 def test_if_the_process_is_killed_no_table_of_an_incomplete_file_counts(run_flow):

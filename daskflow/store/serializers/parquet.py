@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from daskflow.store.serializers.table_file import TablePlan
+
 KINDS = ("pandas.DataFrame", "pandas.Series", "polars.DataFrame", "polars.Series", "pyarrow.Table")
 
 
@@ -39,10 +41,9 @@ class ParquetSerializer(Serializer):
             return Refused(f"it is of {type_name(value)}, a subclass of {kind}")
         if kind.startswith("polars"):
             return self._encode_polars(value, kind, create)
-        from daskflow.store.serializers import arrow_tables, pandas_frames
         from daskflow.store.serializers.table_file import TablePlan, write_table
 
-        plan = (arrow_tables if kind == "pyarrow.Table" else pandas_frames).plan(value)
+        plan = plan_of(value, kind)
         if not isinstance(plan, TablePlan):
             return Refused(plan)
         file = _ParquetFile(create)
@@ -72,13 +73,15 @@ class ParquetSerializer(Serializer):
     def decode(self, info: Mapping[str, Any], inline: Any, open_file: OpenFile) -> Any:
         """The table, as the type it was stored from; it may be changed in place."""
         kind = info["producer"]
+        group = info.get("row_group")
         with open_file() as file:
             if kind.startswith("polars"):
                 from daskflow.store.serializers import polars_frames
 
-                frame = polars_frames.read(file)
+                own = group is None
+                frame = polars_frames.read(file) if own else polars_frames.of_arrow(read_table(file, group))
                 return frame if kind == "polars.DataFrame" else frame.to_series()
-            table = read_table(file, info.get("row_group"))
+            table = read_table(file, group)
         if kind == "pyarrow.Table":
             from daskflow.store.serializers import arrow_tables
 
@@ -99,6 +102,17 @@ class ParquetSerializer(Serializer):
         from daskflow.store.serializers.table_fingerprint import pandas_fingerprint, polars_fingerprint
 
         return pandas_fingerprint(value) if str(kind).startswith("pandas") else polars_fingerprint(value)
+
+
+def plan_of(value: Any, kind: str) -> TablePlan | str:
+    """How Arrow writes a table of this kind, or why the round trip would not be exact."""
+    if kind.startswith("polars"):
+        from daskflow.store.serializers import polars_frames
+
+        return polars_frames.plan(value if kind == "polars.DataFrame" else value.to_frame())
+    from daskflow.store.serializers import arrow_tables, pandas_frames
+
+    return arrow_tables.plan(value) if kind == "pyarrow.Table" else pandas_frames.plan(value)
 
 
 def read_table(file: BinaryIO, row_group: int | None = None) -> pa.Table:

@@ -1,16 +1,21 @@
-"""Polars frames and series: polars writes and reads its own Parquet, which keeps all of its types."""
+"""Polars frames and series: polars writes and reads its own Parquet, which keeps all of its types.
+
+Where items of a foreach share a file Arrow writes it, a row group an item, if that keeps the types too.
+"""
 
 from __future__ import annotations
 
 import io
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from daskflow.errors import DataMissing
-from daskflow.store.serializers.table_file import COMPRESSION_LEVEL, group_rows
+from daskflow.store.serializers.table_file import COMPRESSION_LEVEL, TablePlan, group_rows
 from daskflow.store.serializers.table_hash import BLOCK, TableHash, can_hash
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
 
 def refusal(frame: pl.DataFrame) -> str:
@@ -55,10 +60,48 @@ def read(file: BinaryIO) -> pl.DataFrame:
         raise DataMissing(f"The file of a table is damaged: {error}") from error
 
 
+def plan(frame: pl.DataFrame) -> TablePlan | str:
+    """How Arrow writes ``frame``, or why :func:`of_arrow` would not give the same one."""
+    reason = refusal(frame) or _lost_in_arrow(tuple(frame.schema.items()))
+    if reason:
+        return reason
+    table = frame.to_arrow()
+    about = _about(frame)
+    schema = table.schema.with_metadata({"polars": repr(about["columns"])})
+    columns = [[name, str(kind)] for name, kind in frame.schema.items()]
+    return TablePlan(schema, frame.height, table.slice, about, {"schema": columns})
+
+
+def of_arrow(table: pa.Table) -> pl.DataFrame:
+    """The frame of a table that was written as :func:`plan` says."""
+    import polars as pl
+
+    return pl.DataFrame(table)
+
+
+@lru_cache(maxsize=64)
+def _lost_in_arrow(columns: tuple[tuple[str, Any], ...]) -> str:
+    import polars as pl
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pl.Schema(columns)
+    file = io.BytesIO()
+    try:
+        pq.write_table(pl.DataFrame(schema=schema).to_arrow(), file)
+        back = of_arrow(pq.ParquetFile(file).read()).schema
+    except (pl.exceptions.PolarsError, pa.ArrowException, NotImplementedError, TypeError) as error:
+        return f"Arrow can't write it as Parquet: {error}"
+    return "" if back == schema else "Arrow does not keep its types"
+
+
+def _about(frame: pl.DataFrame) -> dict[str, Any]:
+    return {"kind": "polars.DataFrame", "columns": [[n, repr(t)] for n, t in frame.schema.items()]}
+
+
 def content_hash(frame: pl.DataFrame) -> str:
     """Identity of what the frame says, made block by block."""
-    about = {"kind": "polars.DataFrame", "columns": [[n, repr(t)] for n, t in frame.schema.items()]}
-    identity = TableHash(about)
+    identity = TableHash(_about(frame))
     for start in range(0, frame.height, BLOCK):
         identity.add(frame.slice(start, BLOCK).to_arrow().columns)
     return identity.hexdigest()

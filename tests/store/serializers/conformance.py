@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from typing import Any
 
 from daskflow.store.serializers import Encoded, decode, encode
+from daskflow.store.shared_tables import SharedTables
 
 
 class Files:
@@ -47,7 +49,30 @@ def check_roundtrip(value: Any, *, inline_limit: int = 16_384) -> Encoded:
         assert again.hash == encoded.hash
     assert again.encoding == encoded.encoding
     assert again.type == encoded.type
+    _check_shared(value, encoded)
     return encoded
+
+
+def _check_shared(value: Any, alone: Encoded) -> None:
+    """If it may share a file with the next one it comes back from there too, with the identity that it has alone."""
+    file = io.BytesIO()
+    tables = SharedTables(lambda name: (name, contextlib.nullcontext(file)))
+    saved = [tables.save("x", value) for _ in range(2)]
+    tables.close()
+
+    for found in saved:
+        assert (found is None) == (saved[0] is None)
+        if found is not None:
+            encoded, _ = found
+            back = decode(
+                encoded.encoding,
+                json.loads(json.dumps(encoded.info)),
+                None,
+                lambda: io.BytesIO(file.getvalue()),
+            )
+            assert_identical(value, back)
+            assert (encoded.hash, encoded.type) == (alone.hash, alone.type)
+            assert encoded.info["schema"] == alone.info["schema"]
 
 
 def assert_identical(one: Any, other: Any) -> None:
