@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from daskflow.task.spec import RunContext, TaskSpec
 
 TICK_SECONDS = 0.5
-PAUSE_SECONDS, FEW_BYTES = 0.1, 4096
-"""How long what a task writes may wait to be read if that was little so far: to wake us costs the task as much as many a
-line, and us too."""
+SHORTEST_PAUSE, LONGEST_PAUSE, ENOUGH_BYTES = 0.001, 0.1, 4096
+"""Seconds that what a task writes may wait to be read, twice as long each time until so much comes at once: to wake us costs
+the task as much as many a line, and us too. No longer: what is full of unread bytes stops the task."""
 TIMEOUT_GRACE_SECONDS = 5.0
 """How long a step may go on after its timeout was raised in it."""
 
@@ -364,6 +364,7 @@ class _Channels:
         poll = select.poll()
         streams = {self.out: 1, self.err: 2}
         poll.register(self.status.fileno(), select.POLLIN)  # the rest once it is known whose output it is
+        pause = SHORTEST_PAUSE
         while True:
             ready = poll.poll(TICK_SECONDS * 1000)
             if clock.overdue():
@@ -399,14 +400,14 @@ class _Channels:
                     self._drain(streams, output)
                     clock.hear(told.feed(_rest(self.connection.fileno())), message)
                     return _ended(pid, facts, killed(), clock.rang)
-            self._pause(size)
+            pause = max(pause / 4, SHORTEST_PAUSE) if size > ENOUGH_BYTES else min(2 * pause, LONGEST_PAUSE)
+            self._await_end(pause)
 
-    def _pause(self, size: int) -> None:
-        """If so few bytes were read, let more of them come, unless the end is told."""
-        if size < FEW_BYTES:
-            poll = select.poll()
-            poll.register(self.status.fileno(), select.POLLIN)
-            poll.poll(PAUSE_SECONDS * 1000)
+    def _await_end(self, seconds: float) -> None:
+        """Wait for what the fork server tells, at most so long."""
+        poll = select.poll()
+        poll.register(self.status.fileno(), select.POLLIN)
+        poll.poll(seconds * 1000)
 
     def _drain(self, streams: Mapping[int, int], output: Callable[[int, bytes], None]) -> None:
         """What is still in the pipes; nobody is left that could write more."""
