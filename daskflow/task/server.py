@@ -248,7 +248,9 @@ class Server:
             os._exit(120)
 
     def _process_ended(self, task: Task) -> None:
-        _, status, usage = os.wait4(task.pid, 0)
+        pid, status, usage = os.wait4(task.pid, os.WNOHANG)
+        if not pid:  # the news was of another, whose descriptor this one got meanwhile
+            return
         self._poll.unregister(task.pidfd)
         del self._by_pidfd[task.pidfd]
         os.close(task.pidfd)
