@@ -211,5 +211,5 @@ class Cutter:
 
 
 def _fair(state: _Step, slots: int) -> int:
-    """How many items a process may have so that each slot gets some more after it."""
+    """How many items a process may have so that some are left for others."""
     return int(state.left / (ROUNDS * slots))

@@ -62,12 +62,17 @@ class Past:
         for part in own.missing(spec.tasks):
             assert self.store.origin is not None
             results += _went(self.store.origin.store, part)
-        for part in own.ranges():
-            for piece, is_cut in self._cut(part) if planned.is_open else ((part, True),):
-                if is_cut:
-                    self._look(piece, results, left)
-                else:
-                    left.append(piece)
+        try:
+            for part in own.ranges():
+                for piece, is_cut in self._cut(part) if planned.is_open else ((part, True),):
+                    if is_cut:
+                        self._look(piece, results, left)
+                    else:
+                        left.append(piece)
+        except DamagedRecord as error:
+            raise CommandException(
+                f"{error.message} Restore that file; or move it away, and what it told of is computed again."
+            ) from error
         return results, [replace(planned, spec=spec.of(piece)) for piece in left]
 
     def _cut(self, tasks: TaskRange) -> Iterator[tuple[TaskRange, bool]]:
@@ -131,12 +136,7 @@ def recover(
     todo = deque(frontier.start())
     while todo:
         planned = todo.popleft()
-        try:
-            results, missing = past.look(planned)
-        except DamagedRecord as error:
-            raise CommandException(
-                f"{error.message} Restore that file; or move it away, and what it told of is computed again."
-            ) from error
+        results, missing = past.look(planned)
         left |= {each.spec.name: each for each in missing}
         for result in results:
             _check_fits(result, planned.spec.node, past.store.run)

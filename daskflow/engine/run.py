@@ -101,7 +101,7 @@ class Ledger:
     release
         Lets the items of a chunk be single tasks; how it stands then.
     hurry
-        Called with the seconds that are left when the run is to be stopped: a store that refuses is asked no longer.
+        Called with the seconds that running tasks get when the run is to be stopped: then the store is patient no more.
     """
 
     still_ours: Callable[[], None] = lambda: None

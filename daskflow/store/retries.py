@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 30.0
 """How long an operation is tried before its error counts."""
+HURRIED_SECONDS = 1.0
+"""How long at least, whoever waits."""
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
 """Pauses double from the first to the longest; each is cut by up to half at random, so that many don't come at once."""
@@ -57,7 +59,7 @@ _deadline = math.inf
 
 
 def hurry(seconds: float) -> None:
-    """From now on everything is tried for at most so long, in this process: whoever waits for it has asked it to end."""
+    """After so long nothing is tried for more than a second in this process: whoever waits for it has asked it to end."""
     global _deadline  # noqa: PLW0603 - as `tell`, it is one for the process
     _deadline = time.monotonic() + seconds
 
@@ -68,18 +70,23 @@ def retried(work: Callable[[], T]) -> T:
     ``work`` must be such that to do it twice is as good as once. After :data:`PATIENCE_SECONDS`, or what :func:`hurry`
     leaves of them, its last error is raised.
     """
-    end = time.monotonic() + PATIENCE_SECONDS
+    begun = time.monotonic()
     longest = FIRST_PAUSE_SECONDS
     while True:
         try:
             return work()
         except StoreError as error:
             pause = longest * _jitter.uniform(0.5, 1)
-            if not may_pass(error) or time.monotonic() + pause > min(end, _deadline):
+            if not may_pass(error) or time.monotonic() + pause > _end(begun):
                 raise
             tell(f"{error.message} It is tried again in {pause:.2g} s.")
         time.sleep(pause)
         longest = min(2 * longest, LONGEST_PAUSE_SECONDS)
+
+
+def _end(begun: float) -> float:
+    """When what was begun then is given up."""
+    return min(begun + PATIENCE_SECONDS, max(_deadline, begun + HURRIED_SECONDS))
 
 
 def may_pass(error: StoreError) -> bool:

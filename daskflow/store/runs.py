@@ -209,8 +209,7 @@ class RunStore:
             if number in parts:
                 self._read_part_of_plan(step, number)
         begun = [tasks for name in names if (tasks := chunk_of(step, name))]
-        if len(parts) <= max(parts, default=-1):  # one has gone, and what it decided of single tasks
-            begun += [TaskRange.of(f"{step}/{name}") for name in names if _is_task_id(name)]
+        begun += [TaskRange.of(f"{step}/{name}") for name in names if _is_task_id(name)]
         return _with_begun(self.plan_of_others(step), begun)
 
     def plan_of_others(self, step: str) -> list[TaskRange]:
@@ -414,7 +413,7 @@ def _natural(task_id: str) -> tuple[tuple[int, ...], int]:
 
 
 def _with_begun(plan: Sequence[TaskRange], begun: Iterable[TaskRange]) -> list[TaskRange]:
-    """A plan with what was begun of a part of it that is lost: that stays as it was cut."""
+    """A plan with what was begun of parts of it that are lost, be it the last: that stays as it was cut."""
     found, decided = list(plan), TaskSet(plan)
     for tasks in sorted(begun, key=lambda tasks: -tasks.count):
         if sum(left.count for left in decided.missing(tasks)) == tasks.count:

@@ -99,6 +99,8 @@ def run(connection: socket.socket, flow_class: type[FlowSpec]) -> NoReturn:
         text = (
             "[daskflow] the step closed files that it had not opened; how it went can't be told any more.\n"
         )
+        for stream in (sys.stdout, sys.stderr):
+            _settle(stream, "flush")
         with contextlib.suppress(OSError):
             os.write(2, text.encode())
         os._exit(1)

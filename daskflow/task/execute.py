@@ -144,10 +144,9 @@ def _run_once(spec: TaskSpec, store: RunStore, launcher: Launcher, sink: Sink) -
     for line in left_running(ended):
         output.say("stderr", line)
     record = replace(record, process=facts_of(ended, launcher), logs=closed(output))
-    took = time.monotonic() - begun
-    overhead = max(0.0, took - record.seconds)
     if record.ok:
         counts = store.commit(record)
+        overhead = max(0.0, time.monotonic() - begun - record.seconds)
         if counts.execution == spec.execution:
             trace("committed", spec)
         return replace(result_of(counts), seconds=record.seconds, overhead=overhead)

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 0.5
 SHORTEST_PAUSE, LONGEST_PAUSE, ENOUGH_BYTES = 0.001, 0.1, 4096
-"""Seconds that what a task writes may wait to be read, twice as long each time until so much comes at once: to wake us costs
-the task as much as many a line, and us too. No longer: what is full of unread bytes stops the task."""
+"""Seconds that what tiny tasks tell may wait to be read, twice as long each time until so much comes at once: to wake us
+costs them as much as many a line, and us too. No longer: what is full of unread bytes stops them."""
 TIMEOUT_GRACE_SECONDS = 5.0
 """How long a step may go on after its timeout was raised in it."""
 
@@ -199,7 +199,7 @@ class Launcher:
         self,
         work: TaskSpec | Together,
         started: Callable[[int], None],
-        output: Callable[[int, bytes], None],
+        output: Callable[[int, bytes], object],
         message: Callable[[bytes], None],
     ) -> Ended:
         """Run one attempt, or several, in a process of its own and wait for its end.
@@ -211,7 +211,8 @@ class Launcher:
         started
             Called with the pid.
         output
-            Called with 1 or 2 and the bytes the process wrote, and with 0 and nothing from time to time.
+            Called with 1 or 2 and the bytes the process wrote, and with 0 and nothing from time to time. Returns, of
+            several, whether that was more than the marks between them.
         message
             Called with what it tells: of one attempt a ``TaskRecord`` as JSON, of several see
             :func:`daskflow.task.together.run`.
@@ -239,7 +240,8 @@ class Launcher:
                 ):  # it died: its status will say how
                     wire.send(channels.connection, self._boot)
                     wire.send(channels.connection, pickle.dumps(work))
-                return channels.follow(spec, started, output, message, lambda: self._stopping)
+                shared = isinstance(work, Together)
+                return channels.follow(spec, started, output, message, lambda: self._stopping, shared)
             finally:
                 with self._lock:
                     self._running.pop(key, None)
@@ -354,31 +356,33 @@ class _Channels:
         self,
         spec: TaskSpec,
         started: Callable[[int], None],
-        output: Callable[[int, bytes], None],
+        output: Callable[[int, bytes], object],
         message: Callable[[bytes], None],
         killed: Callable[[], bool],
+        shared: bool,
     ) -> Ended:
-        """Read everything until the fork server reports the process's end."""
+        """Read everything until the fork server reports the process's end.
+
+        What a process tells that several tasks share is read in pauses, as long as ``output`` says that none has written.
+        """
         told, news, pid = wire.Inbox(), wire.Inbox(), 0
         clock = _Clock(spec.node.policy.timeout)
         poll = select.poll()
         streams = {self.out: 1, self.err: 2}
         poll.register(self.status.fileno(), select.POLLIN)  # the rest once it is known whose output it is
-        pause = SHORTEST_PAUSE
+        pauses = _Pauses(self.status, shared)
         while True:
             ready = poll.poll(TICK_SECONDS * 1000)
-            if clock.overdue():
-                self.status.send(wire.KILL)
             if not ready:
                 output(0, b"")
-            size = 0
+            size, wrote = 0, False
             for descriptor, _ in ready:
                 data = _read(descriptor)
                 size += len(data)
                 if not data:
                     poll.unregister(descriptor)
                 if descriptor in streams:
-                    output(streams[descriptor], data)
+                    wrote |= bool(output(streams[descriptor], data))
                 elif descriptor == self.connection.fileno():
                     clock.hear(told.feed(data), message)
                 elif not data:
@@ -400,20 +404,37 @@ class _Channels:
                     self._drain(streams, output)
                     clock.hear(told.feed(_rest(self.connection.fileno())), message)
                     return _ended(pid, facts, killed(), clock.rang)
-            pause = max(pause / 4, SHORTEST_PAUSE) if size > ENOUGH_BYTES else min(2 * pause, LONGEST_PAUSE)
-            self._await_end(pause)
+            if clock.overdue():
+                self.status.send(wire.KILL)
+            pauses.take(size, wrote)
 
-    def _await_end(self, seconds: float) -> None:
-        """Wait for what the fork server tells, at most so long."""
-        poll = select.poll()
-        poll.register(self.status.fileno(), select.POLLIN)
-        poll.poll(seconds * 1000)
-
-    def _drain(self, streams: Mapping[int, int], output: Callable[[int, bytes], None]) -> None:
+    def _drain(self, streams: Mapping[int, int], output: Callable[[int, bytes], object]) -> None:
         """What is still in the pipes; nobody is left that could write more."""
         for descriptor, stream in streams.items():
             if rest := _rest(descriptor):
                 output(stream, rest)
+
+
+class _Pauses:
+    """Pauses in reading what a process tells that several tasks share; its end ends each of them."""
+
+    def __init__(self, status: socket.socket, shared: bool) -> None:
+        self._shared = shared
+        self._seconds = SHORTEST_PAUSE
+        self._status = select.poll()
+        self._status.register(status.fileno(), select.POLLIN)
+
+    def take(self, size: int, wrote: bool) -> None:
+        """Wait as fits how many bytes came, and whether any were a task's output: the order of its streams shall be seen."""
+        if not self._shared:
+            return
+        if wrote:
+            self._seconds = SHORTEST_PAUSE
+        elif size > ENOUGH_BYTES:
+            self._seconds = max(self._seconds / 4, SHORTEST_PAUSE)
+        else:
+            self._seconds = min(2 * self._seconds, LONGEST_PAUSE)
+        self._status.poll(self._seconds * 1000)
 
 
 def _read(descriptor: int) -> bytes:

@@ -17,13 +17,13 @@ def note_generators() -> None:
         import numpy as np
 
         kinds |= {np.random.Generator, np.random.RandomState}
-    _generators[:] = [
-        value for value in gc.get_objects() if type(value) in kinds
-    ]  # also the one behind `random`
+    own = random.random.__self__  # type: ignore[attr-defined] # the module's, whose methods its functions are
+    _generators[:] = [value for value in gc.get_objects() if type(value) in kinds and value is not own]
 
 
 def freshen() -> None:
     """Give every generator that was noted entropy of its own, whatever seed it got when the flow was loaded."""
+    random.seed()
     for value in _generators:
         if hasattr(value, "bit_generator"):  # made anew, so that what it spawns differs as well
             value.__init__(type(value.bit_generator)())

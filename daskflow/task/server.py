@@ -34,12 +34,14 @@ SELF_EXIT_SECONDS = 0.2
 HELPER_SECONDS = 1.0
 """How much longer multiprocessing's helpers may take than all others: they clean up after those."""
 _HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "loky.backend.resource_tracker")
+SPARE_SECONDS = 1.0
+"""How long a process that waits for a task may take to say that it has it."""
 _TICK_SECONDS = 0.005
 
 
 @dataclass(eq=False)
 class Task:
-    """A task's process, from fork until its end is reported.
+    """A task's process, until its end is reported.
 
     Attributes
     ----------
@@ -84,8 +86,9 @@ class _Spare:
     channel: socket.socket
 
     def takes(self, descriptors: Sequence[int]) -> bool:
-        """Hand over a task; False if it has just been ended."""
-        with self.channel, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        """Hand over a task; False if it does not take it, as one that has just been ended."""
+        self.channel.settimeout(SPARE_SECONDS)
+        with self.channel, contextlib.suppress(OSError):
             socket.send_fds(self.channel, [b"T"], descriptors)
             return bool(self.channel.recv(1))
         return False
@@ -176,24 +179,30 @@ class Server:
             if spare.takes([connection, out, err]):
                 return spare.pid, spare.pidfd
             self._lose(spare)
+        return self._fork(lambda: (connection, out, err), status)
+
+    def _fork(self, descriptors: Callable[[], Sequence[int]], *others: int) -> tuple[int, int]:
+        """A process that becomes a task's (:meth:`_become_task`), and its pidfd; raises ``OSError``, and there is none."""
         pid = os.fork()
         if pid == 0:
-            self._become_task(lambda: (connection, out, err), status)
-        return pid, os.pidfd_open(pid)
+            self._become_task(descriptors, *others)
+        try:
+            return pid, os.pidfd_open(pid)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
 
     def _fork_spare(self) -> None:
-        ours, theirs = socket.socketpair()
         try:
-            pid = os.fork()
+            ours, theirs = socket.socketpair()
+            with theirs:
+                pid, pidfd = self._fork(lambda: _descriptors_from(theirs), ours.fileno())
         except OSError:  # the next task will be told
             self._keeps_spare = False
-            ours.close()
-        else:
-            if pid == 0:
-                self._become_task(lambda: _descriptors_from(theirs), ours.fileno())
-            self._spare = _Spare(pid, os.pidfd_open(pid), ours)
-            self._poll.register(self._spare.pidfd, select.EPOLLIN)
-        theirs.close()
+            return
+        self._spare = _Spare(pid, pidfd, ours)
+        self._poll.register(pidfd, select.EPOLLIN)
 
     def _take_spare(self) -> _Spare:
         spare, self._spare = self._spare, None
@@ -202,8 +211,9 @@ class Server:
         return spare
 
     def _lose(self, spare: _Spare) -> None:
-        """It was ended, as when memory ran out: from now on there is no other one."""
+        """It was ended, as when memory ran out, or stands still: from now on there is no other one."""
         self._keeps_spare = False
+        os.kill(spare.pid, signal.SIGKILL)
         os.waitpid(spare.pid, 0)
         os.close(spare.pidfd)
         spare.channel.close()
@@ -229,8 +239,6 @@ class Server:
             ours = (self._control.fileno(), self._poll.fileno(), self._guard)
             for descriptor in (*others, *ours, *self._by_pidfd, *self._by_status):
                 os.close(descriptor)
-            if self._flow_class is not None:
-                child.settle_after_fork()
             connection, *outputs = descriptors()
             for number, descriptor in enumerate(outputs, 1):
                 os.dup2(descriptor, number)
@@ -239,6 +247,7 @@ class Server:
                 os.set_inheritable(connection, True)
                 os.execv(self._fresh[0], [*self._fresh, str(connection)])
             child.prepare_streams()
+            child.settle_after_fork()
             wire.receive(channel := socket.socket(fileno=connection))  # the boot message, known already
             child.run(channel, self._flow_class)
         except BaseException:  # noqa: BLE001 - a defect of ours: it belongs in the task's log, not in the server's loop
@@ -325,11 +334,20 @@ class Server:
 
 
 def _descriptors_from(channel: socket.socket) -> Sequence[int]:
-    """Those of the task, once there is one; without, this process ends."""
+    """In a spare process: those of the task, once there is one; without, it ends.
+
+    To settle takes longest the first time, since the pages that Python writes to are copied then; it is done for the task
+    again, and what goes wrong there is told in its log.
+    """
+    with contextlib.suppress(Exception):
+        child.settle_after_fork()
+    handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the flow's own is for its steps
     with channel:
         message, descriptors, _, _ = socket.recv_fds(channel, 64, 3)
         if not message:
             os._exit(0)
+        if handler is not None:
+            signal.signal(signal.SIGTERM, handler)
         channel.send(message)
     return descriptors
 

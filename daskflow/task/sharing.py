@@ -165,6 +165,7 @@ def _run(work: Together, store: RunStore, sink: Sink, launchers: Launchers, look
                 work_now = replace(heard.work, specs=specs)
                 for spec in specs:
                     trace("starts", spec, looked=looked)
+                heard.asked_for()
                 ended = launcher.run(work_now, heard.started, heard.output, heard.message)
         except LauncherDied as error:
             launchers.discard(work.specs[0].run, launcher)
@@ -248,14 +249,18 @@ class _Heard:
         self._began = time.monotonic()
         self._sink.started(self.work.specs[0], pid, self.work.count)
 
-    def output(self, descriptor: int, data: bytes) -> None:
-        """Bytes that the process wrote."""
-        if descriptor == 0:
-            return
-        for number, piece in self._streams[descriptor].feed(data):
+    def asked_for(self) -> None:
+        """The process is asked for."""
+        self._handed_over = time.monotonic()
+
+    def output(self, descriptor: int, data: bytes) -> bool:
+        """Bytes that the process wrote; whether any are an item's."""
+        pieces = self._streams[descriptor].feed(data) if descriptor else []
+        for number, piece in pieces:
             self._output_of(number).feed(descriptor, piece)
             if number < self._told:
                 self._outputs[number][1].show()
+        return bool(pieces)
 
     def _output_of(self, number: int) -> Output:
         if number not in self._outputs:

@@ -576,6 +576,17 @@ def test_items_whose_part_of_the_plan_is_lost_stay_as_they_were_begun(
 
 
 @only_local
+def test_single_items_whose_only_part_of_the_plan_is_lost_stay_single(storage: Storage, run: RunStore):
+    run.extend_plan("fit", list(map(TaskRange.of, ("fit/0", "fit/1"))))
+    for item in "01":
+        Path(storage.locate(f"F/1/fit/{item}")).mkdir(parents=True)
+
+    Path(storage.locate("F/1/fit/plan.0.json")).unlink()
+
+    assert sorted(each.ids for each in RunStore(storage, "F", "1").plan("fit")) == ["0", "1"]
+
+
+@only_local
 @pytest.mark.parametrize(
     "name", ["chunk.1..2", "chunk..json", "chunk.a.json", "chunk.5--6.json", "chunk.3..1.json", "plan.x.json"]
 )

@@ -227,3 +227,13 @@ def test_of_too_much_output_the_first_and_last_half_are_kept(bench: Bench):
     assert " 0000000 " in lines[0]
     assert " 0999999 " in lines[-1]
     assert [line for line in lines if "TRUNCATED" in line] == [lines[len(lines) // 2]]
+
+
+def test_the_random_module_is_fresh_for_every_task_also_if_the_flow_froze_the_collector(bench: Bench):
+    run = bench.run_of(
+        "print(random.random())\nself.next(self.end)", header="import gc, random\nrandom.seed(1)\ngc.freeze()"
+    )
+
+    drawn = [bench.execute(run, task).stdout for task in ("0", "1")]
+
+    assert drawn[0] != drawn[1]
