@@ -86,7 +86,7 @@ def driving_options() -> list[click.Option]:
         click.Option(
             ["--chunk"],
             type=click.IntRange(min=1),
-            help="Items of a foreach that run in one process.  [default: as many as take about a second]",
+            help="Items of a foreach that run in one process.  [default: as many as take one to two seconds]",
         ),
         click.Option(["--isolate"], is_flag=True, help="A process of its own for each item of a foreach."),
         click.Option(

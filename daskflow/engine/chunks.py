@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from daskflow.pathspec import TaskRange
     from daskflow.task.spec import TaskSpec
 
-TARGET_SECONDS, MOST_SECONDS = 1.25, 4.0
+TARGET_SECONDS, MOST_SECONDS = 1.5, 4.0
 """What a process that is shared should take, and at most if processes are slow to start; when less is left, less."""
 MOST_OVERHEAD = 0.01
 """Which part of that its start and its commit may take."""

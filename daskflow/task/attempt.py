@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from types import MethodType
@@ -38,7 +38,6 @@ from daskflow.task.view import Place, View
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from daskflow.store.records import TaskRecord
     from daskflow.store.shared_tables import SharedTables
     from daskflow.task.spec import RunContext, TaskSpec
 
@@ -76,14 +75,14 @@ def run(
     """
     execution = Execution(store or store_of(spec.run), spec, tables)
     tell_current(spec, execution.store)
-    outcome = record_of(spec, status="ok")
+    known: dict[str, Any] = {"status": "ok", "started": timestamp()}
     status = 0
     try:
         flow, view, arguments = build(execution, flow_class)
     except DaskflowException as error:
-        return _failed(outcome, error), 1
+        report(error)
+        return record_of(spec, **known | failure(error)).to_json(), 1
     hooks = Hooks(spec, flow_class)
-    follows: dict[str, Any] = {}
     timed = spec.node.policy.timeout is not None
     try:
         if timed:
@@ -92,22 +91,21 @@ def run(
         hooks.after(flow)
         if timed:
             tell(wire.ENDS)
-        follows = what_follows(flow, execution)
+        known |= what_follows(flow, execution)
     except BaseException as error:  # noqa: BLE001 - whatever a step raises is that attempt's failure
-        outcome, status = after_error(outcome, error, hooks, flow, spec)
+        after, status = after_error(error, hooks, flow, spec)
+        known |= after
         if timed:
             tell(wire.ENDS)
-    if tables is not None and outcome.error is not None:
-        return (
-            outcome.to_json(),
-            status,
-        )  # it will be tried alone; nothing of it may be in files that others share
-    artifacts, refused = save_artifacts(flow, view, execution)
-    outcome = replace(outcome, **follows, artifacts=artifacts, finished=timestamp())
+    if tables is not None and "error" in known:
+        # It will be tried alone; nothing of it may be in files that others share.
+        return record_of(spec, **known).to_json(), status
+    known["artifacts"], refused = save_artifacts(flow, view, execution)
     if refused is not None:
         report(refused)
-        if outcome.ok:
-            outcome = replace(outcome, status="failed", error=vars_of(refused))
+        if known["status"] == "ok":
+            known |= failure(refused)
+    outcome = record_of(spec, **known)
     try:
         hooks.finished(flow, outcome.ok)
     except Exception as error:  # noqa: BLE001 - it comes too late to change how the attempt went
@@ -121,9 +119,9 @@ def store_of(run: RunContext) -> RunStore:
 
 
 def after_error(
-    outcome: TaskRecord, error: BaseException, hooks: Hooks, flow: FlowSpec, spec: TaskSpec
-) -> tuple[TaskRecord, int]:
-    """The outcome of an attempt whose step raised ``error``, and the status to exit with.
+    error: BaseException, hooks: Hooks, flow: FlowSpec, spec: TaskSpec
+) -> tuple[dict[str, Any], int]:
+    """What the record says of an attempt whose step raised ``error``, and the status to exit with.
 
     A decorator may have dealt with the error; then the flow goes on as its source says.
     """
@@ -133,14 +131,14 @@ def after_error(
         error, handled = another, False
     if handled:
         follows = transition.of_node(spec.node).to_json()
-        return replace(outcome, transition=follows, error=vars_of(error)), 0
+        return {"transition": follows, "error": vars_of(error)}, 0
     report(error)
-    return replace(outcome, status="failed", error=vars_of(error)), exit_status(error)
+    return failure(error), exit_status(error)
 
 
-def _failed(outcome: TaskRecord, error: BaseException) -> dict[str, Any]:
-    report(error)
-    return replace(outcome, status="failed", error=vars_of(error), finished=timestamp()).to_json()
+def failure(error: BaseException) -> dict[str, Any]:
+    """What the record of a failed attempt says of it."""
+    return {"status": "failed", "error": vars_of(error)}
 
 
 def build(execution: Execution, flow_class: type[FlowSpec]) -> tuple[FlowSpec, View, list[Any]]:

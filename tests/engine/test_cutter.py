@@ -261,7 +261,7 @@ def test_long_ones_stay_alone():
 def test_sizes_follow_what_is_timed():
     cutter = Cutter(None, kept)
     cutter.add(spec_of("fit/0..99999"), is_open=True)
-    cutter.timed("fit", 1, 0.5)
+    cutter.timed("fit", 1, 0.8)
     slow = cutter.next(2).count
     for _ in range(20):
         cutter.timed("fit", 10, 0.01)
