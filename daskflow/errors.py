@@ -29,7 +29,8 @@
     │   └── MissingInMergeArtifactsException
     ├── TaggingError                       a tag that can't be given or taken
     ├── StoreError                         the store refused, or is full
-    │   └── DamagedRecord                  a record that is not what was written
+    │   ├── DamagedRecord                  a record that is not what was written
+    │   └── Unavailable                    a store that does not answer now
     ├── ClusterError                       no cluster, or it does not answer
     ├── SecretsError                       a secret that can't be read, or can't become a variable
     ├── HookFailed                         a function called after a run failed
@@ -39,6 +40,7 @@
     └── TaskFailed                         a run ended because a task failed for good
     ExceptionWrapper                       a user's exception as it is stored: type, text, traceback
     DamagedRecordWarning                   a record was left out of a listing, because it can't be read
+    OverwrittenWarning                     a file is no longer what a task wrote
 """
 
 from __future__ import annotations
@@ -258,6 +260,10 @@ class StoreError(DaskflowException):
     headline = "Store error"
 
 
+class Unavailable(StoreError):
+    """The store does not answer, or says that it is busy: that may pass by itself."""
+
+
 class DamagedRecord(StoreError):
     """A record in the store is not what was written there."""
 
@@ -342,6 +348,10 @@ class ExceptionWrapper(Exception):
 
     def __repr__(self) -> str:
         return f"ExceptionWrapper({self.type}: {self.exception})"
+
+
+class OverwrittenWarning(UserWarning):
+    """An artifact's file was overwritten by others; as its bucket keeps versions, what the task wrote is read."""
 
 
 class DamagedRecordWarning(UserWarning):

@@ -3,12 +3,13 @@
 A setting is looked up under its name in
 
 1. the environment,
-2. ``.daskflow/config.json`` of the project: of the nearest directory, upwards, that has one,
+2. ``daskflow.toml`` of the project, or ``.daskflow/config.json``: of the nearest directory, upwards, that has one of them,
 3. ``$DASKFLOW_HOME/config.json``, or ``config_<profile>.json`` there if ``DASKFLOW_PROFILE`` is set,
 4. and is its default otherwise.
 
-A configuration file is a JSON object of the same names: ``{"DASKFLOW_DATASTORE": "results"}``.
-A relative path in it starts at the directory that holds the configuration's folder.
+``daskflow.toml`` has the names without ``DASKFLOW_``, in lower case: ``datastore = "s3://bucket/prefix"``. A configuration file
+in JSON is an object of the full names: ``{"DASKFLOW_DATASTORE": "results"}``. A relative path starts at the directory that
+holds ``daskflow.toml``, or the JSON file's folder.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 FOLDER = ".daskflow"
 """A project's folder: its configuration, and its store unless told otherwise."""
+TOML = "daskflow.toml"
+"""A project's configuration, in the place where people look for it."""
 LAUNCHERS = ("auto", "fork", "fresh")
 """How a task's process may be started."""
 
@@ -54,8 +58,8 @@ class Settings:
     profile
         ``DASKFLOW_PROFILE``: which of them counts; ``None`` for ``config.json``.
     default_datastore
-        ``DASKFLOW_DATASTORE``, also ``DASKFLOW_DEFAULT_DATASTORE`` and ``DASKFLOW_DATASTORE_SYSROOT_LOCAL``:
-        a directory. ``None`` leaves it to :func:`datastore_root`.
+        ``DASKFLOW_DATASTORE``, also ``DASKFLOW_DEFAULT_DATASTORE``, ``DASKFLOW_DATASTORE_SYSROOT_S3`` and
+        ``DASKFLOW_DATASTORE_SYSROOT_LOCAL``: a directory, or ``s3://bucket/prefix``. ``None`` leaves it to :func:`datastore_root`.
     tempdir
         ``DASKFLOW_TEMPDIR``: where steps may put temporary files.
     default_cluster
@@ -215,7 +219,11 @@ def load(env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Setti
         home=home,
         profile=profile,
         default_datastore=lookup.place(
-            _DATASTORE, "DASKFLOW_DATASTORE", "DASKFLOW_DEFAULT_DATASTORE", "DASKFLOW_DATASTORE_SYSROOT_LOCAL"
+            _DATASTORE,
+            "DASKFLOW_DATASTORE",
+            "DASKFLOW_DEFAULT_DATASTORE",
+            "DASKFLOW_DATASTORE_SYSROOT_S3",
+            "DASKFLOW_DATASTORE_SYSROOT_LOCAL",
         ),
         tempdir=lookup.place(_TEXT, "DASKFLOW_TEMPDIR") or ".",
         default_cluster=lookup.get(_TEXT, "DASKFLOW_DEFAULT_CLUSTER") or "local",
@@ -281,9 +289,9 @@ def datastore_root(settings: Settings, cwd: Path | None = None, option: str | No
 
 def _project_configuration(cwd: Path) -> list[_Source]:
     for directory in (cwd, *cwd.parents):
-        file = directory / FOLDER / "config.json"
-        if os.path.isfile(file):
-            return [_read(file)]
+        files = (directory / TOML, directory / FOLDER / "config.json")
+        if found := [_read(file) for file in files if os.path.isfile(file)]:
+            return found
     return []
 
 
@@ -300,12 +308,18 @@ def _home_configuration(home: Path, profile: str | None) -> list[_Source]:
 
 
 def _read(file: Path) -> _Source:
+    toml = file.name == TOML
     try:
-        values = json.loads(file.read_text("utf-8"))
+        text = file.read_text("utf-8")
+        values = tomllib.loads(text) if toml else json.loads(text)
     except OSError as error:
         raise SettingsError(f"{file} can't be read: {error.strerror}.") from error
     except ValueError as error:
-        raise SettingsError(f"{file} is not JSON: {error}.") from error
+        raise SettingsError(f"{file} is not {'TOML' if toml else 'JSON'}: {error}.") from error
+    if toml:
+        return _Source(
+            str(file), {f"DASKFLOW_{name.upper()}": each for name, each in values.items()}, file.parent
+        )
     if not isinstance(values, dict):
         raise SettingsError(f"{file} holds {values!r}; expected a JSON object of settings, by name.")
     return _Source(str(file), values, file.parent.parent)
@@ -353,7 +367,7 @@ def _as_launcher(value: Any) -> str:
 
 
 _TEXT = _Kind("a string", _as_text)
-_DATASTORE = _Kind("a directory (./s3 for one called s3)", _as_datastore)
+_DATASTORE = _Kind("a directory (./s3 for one called s3), or s3://bucket/prefix", _as_datastore)
 _COUNT = _Kind("a whole number from 1", _as_count)
 _BOOL = _Kind("true or false", _as_bool)
 _WORDS = _Kind("words separated by blanks, or a list of strings", _as_words)

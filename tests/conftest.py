@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
+from s3server import Bucket, Proxy, bucket_at, moto, proxy_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Machines are noisy: no test asserts how long something takes.
 settings.register_profile("daskflow", deadline=None)
@@ -16,3 +22,24 @@ os.environ["DASKFLOW_USER"] = "ada"
 
 # A run below nohup ignores a hang-up, as it should; those that the tests start must not.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of an S3 server."""
+    with moto() as address:
+        yield address
+
+
+@pytest.fixture
+def bucket(s3_server: str) -> Iterator[Bucket]:
+    """A bucket of one's own, which this process and those that it starts can reach."""
+    with bucket_at(s3_server) as found:
+        yield found
+
+
+@pytest.fixture
+def proxy(s3_server: str) -> Iterator[Proxy]:
+    """A proxy before the S3 server; who uses it names its address."""
+    with proxy_of(s3_server) as found:
+        yield found

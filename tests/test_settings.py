@@ -324,3 +324,33 @@ def test_a_directory_may_have_the_name_of_a_kind(project, env, name):
 
     assert datastore_root(load(env, project), project) == str(project / name)
     assert datastore_root(load(env, project), project, option=f"./{name}") == str(project / name)
+
+
+# daskflow.toml
+
+
+def test_daskflow_toml_says_it_in_lower_case_and_comes_before_the_json_beside_it(project, env):
+    configure_project(project, {"DASKFLOW_DATASTORE": "of json", "DASKFLOW_MAX_WORKERS": 3})
+    (project / "daskflow.toml").write_text('datastore = "s3://bucket/prefix"\nworkers = 4\n')
+    (project / "below").mkdir()
+
+    found = load(env, project / "below")
+
+    assert (found.default_datastore, found.max_workers) == ("s3://bucket/prefix", 3)
+    assert [note.partition(" is no setting")[0] for note in found.notes] == [
+        f"{project}/daskflow.toml: 'DASKFLOW_WORKERS'"
+    ]
+
+
+def test_a_relative_folder_in_daskflow_toml_starts_beside_it(project, env):
+    (project / "daskflow.toml").write_text('datastore = "results"\n')
+    (project / "below").mkdir()
+
+    assert load(env, project / "below").default_datastore == str(project / "results")
+
+
+def test_a_daskflow_toml_that_is_none_is_an_error_that_names_it(project, env):
+    (project / "daskflow.toml").write_text("datastore =\n")
+
+    with pytest.raises(SettingsError, match=rf"{project}/daskflow\.toml is not TOML: .*line 1"):
+        load(env, project)

@@ -316,7 +316,7 @@ class Task(OfRun[DataArtifact]):
 
     def _read_log(self, path: str) -> str:
         try:
-            return self._storage.read(path).decode("utf-8", "replace")
+            return self._storage.appended(path).decode("utf-8", "replace")
         except FileNotFoundError:  # a task that runs has written nothing yet
             return ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from daskflow.store.items import save_items
@@ -47,7 +48,8 @@ class ArtifactWriter:
 
         def once() -> tuple[Encoded, str | None]:
             with self._file(name) as file:
-                return encode(value, file.open), file.path
+                encoded = encode(value, file.open)
+            return replace(encoded, info=encoded.info | file.version()), file.path
 
         shared = self._tables.save(name, value) if self._tables is not None else None
         encoded, path = shared or retried(once)
@@ -90,10 +92,16 @@ class _LateFile:
         self.opened = contextlib.ExitStack()
         self._writer = writer
         self._name = name
+        self._file: BinaryIO | None = None
 
     def open(self, suffix: str) -> BinaryIO:
-        self.path, file = self._writer._open(self._name, suffix, self.opened)
-        return file
+        self.path, self._file = self._writer._open(self._name, suffix, self.opened)
+        return self._file
+
+    def version(self) -> dict[str, str]:
+        """Which version the file is, where versions are kept, once it is complete."""
+        version = getattr(self._file, "version", None)
+        return {} if version is None else {"version_id": version}
 
 
 def shared_tables(store: RunStore, tasks: TaskRange, execution: str) -> SharedTables:

@@ -41,6 +41,8 @@ class Faulty:
 
     def __init__(self, storage: Storage, plan: Plan) -> None:
         self.url = storage.url
+        self.remote = storage.remote
+        self.append_bytes, self.append_seconds = storage.append_bytes, storage.append_seconds
         self._storage = storage
         self._plan = plan
 
@@ -48,9 +50,17 @@ class Faulty:
         """The path or URL by which any other program opens the file."""
         return self._storage.locate(path)
 
+    def prepare_fork(self) -> None:
+        """To be called in a process whose forks will use it."""
+        self._storage.prepare_fork()
+
     def read(self, path: str) -> bytes:
         """The whole content of a file."""
         return self._do("read", path, lambda: self._storage.read(path))
+
+    def appended(self, path: str) -> bytes:
+        """All that was appended to a file."""
+        return self._do("appended", path, lambda: self._storage.appended(path))
 
     def exists(self, path: str) -> bool:
         """Whether there is such a file."""
@@ -72,11 +82,11 @@ class Faulty:
         """Add to a file that no one else writes."""
         self._do("append", path, lambda: self._storage.append(path, data, size))
 
-    def open(self, path: str) -> BinaryIO:
+    def open(self, path: str, version: str | None = None) -> BinaryIO:
         """A seekable reader."""
         if self._begin("open", path) == "unanswered":
             raise self._trouble("open", path)
-        return self._storage.open(path)
+        return self._storage.open(path, version)
 
     @contextlib.contextmanager
     def writer(self, path: str) -> Iterator[BinaryIO]:

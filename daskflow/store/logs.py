@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from daskflow.store.storage import Storage
 
 INLINE_BYTES = 4096
-FLUSH_SECONDS = 1.0
 LEAST_BYTES = 512
 TRUNCATED = "[TRUNCATED - MAXIMUM LOG FILE SIZE REACHED]"
 
@@ -66,14 +65,14 @@ class LogWriter:
             for part in raw.split(b"\n"):
                 for piece in _pieces(part, longest):
                     self._keep(b"%b%b\n" % (stamp, piece))
-        if self._pending_bytes > INLINE_BYTES and not self._refused:
+        if self._pending_bytes > self._storage.append_bytes and not self._refused:
             self._try_to_flush()
         else:
             self.tick()
 
     def tick(self) -> None:
         """Make what there is readable if the task has been running for a while."""
-        if self._pending and time.monotonic() - self._flushed > FLUSH_SECONDS:
+        if self._pending and time.monotonic() - self._flushed > self._storage.append_seconds:
             self._try_to_flush()
 
     def close(self) -> Log:
@@ -160,5 +159,5 @@ def _pieces(line: bytes, longest: int) -> Iterator[bytes]:
 
 def texts(storage: Storage, log: Log) -> list[str]:
     """The lines of a stored log without their times. Raises ``FileNotFoundError`` if its file is gone."""
-    stored = log.text if log.text is not None else storage.read(str(log.path)).decode("utf-8", "replace")
+    stored = log.text if log.text is not None else storage.appended(str(log.path)).decode("utf-8", "replace")
     return [line.partition(" ")[2] for line in stored.split("\n")[:-1]]

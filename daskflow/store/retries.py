@@ -15,7 +15,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-from daskflow.errors import StoreError
+from daskflow.errors import StoreError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +91,8 @@ def _end(begun: float) -> float:
 
 def may_pass(error: StoreError) -> bool:
     """Whether it is worth a try to ask the store again."""
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno in TRANSIENT
+    cause = error.__cause__
+    return isinstance(error, Unavailable) or (isinstance(cause, OSError) and cause.errno in TRANSIENT)
 
 
 class Retrying:
@@ -103,15 +104,25 @@ class Retrying:
 
     def __init__(self, storage: Storage) -> None:
         self.url = storage.url
+        self.remote = storage.remote
+        self.append_bytes, self.append_seconds = storage.append_bytes, storage.append_seconds
         self._storage = storage
 
     def locate(self, path: str) -> str:
         """The path or URL by which any other program opens the file."""
         return self._storage.locate(path)
 
+    def prepare_fork(self) -> None:
+        """To be called in a process whose forks will use it."""
+        self._storage.prepare_fork()
+
     def read(self, path: str) -> bytes:
         """The whole content of a file."""
         return retried(lambda: self._storage.read(path))
+
+    def appended(self, path: str) -> bytes:
+        """All that was appended to a file."""
+        return retried(lambda: self._storage.appended(path))
 
     def exists(self, path: str) -> bool:
         """Whether there is such a file."""
@@ -139,9 +150,9 @@ class Retrying:
         except FileNotFoundError:
             return False
 
-    def open(self, path: str) -> BinaryIO:
+    def open(self, path: str, version: str | None = None) -> BinaryIO:
         """A seekable reader; tried once."""
-        return self._storage.open(path)
+        return self._storage.open(path, version)
 
     def writer(self, path: str) -> AbstractContextManager[BinaryIO]:
         """A writer for a file that no one else writes; tried once."""

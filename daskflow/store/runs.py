@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import re
 import secrets
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from daskflow.errors import (
     DamagedRecord,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from daskflow.store.chunks import Chunk
     from daskflow.store.storage import Storage
 
+MOST_READ_AHEAD = 1 << 30
+"""Bytes of a table's file that are fetched as a whole where a read takes a round trip."""
 MAX_REMEMBERED = 10_000
 """Records that a run's store keeps at hand, some 5 kB each; a run may have a hundred thousand."""
 
@@ -164,10 +167,14 @@ class RunStore:
         if record is None:
             record = self._read_task(name)
             if record is not None:
-                if len(self._committed) >= MAX_REMEMBERED:
-                    self._committed.clear()
-                self._committed[name] = record
+                self.remember(record)
         return record
+
+    def remember(self, record: TaskRecord) -> None:
+        """Know a commit without reading it."""
+        if len(self._committed) >= MAX_REMEMBERED:
+            self._committed.clear()
+        self._committed[record.name] = record
 
     def _read_task(self, name: TaskName) -> TaskRecord | None:
         """First where it was looked before: of a wide foreach most tasks are in chunks, of other steps none is."""
@@ -264,7 +271,11 @@ class RunStore:
         """
         path = self.layout.commit(record.name)
         if self.storage.create(path, records.encode(record.to_json())):
-            return record  # not remembered: who commits a hundred thousand reads hardly any of them
+            if (
+                self.storage.remote
+            ):  # else it is cheap to read, and who commits a hundred thousand reads hardly any
+                self.remember(record)
+            return record
         winner = self.task(record.name)
         if winner is None:
             raise DataMissing(f"{self.storage.locate(path)} exists and can't be read.")
@@ -389,9 +400,15 @@ class RunStore:
         if ref.path is None:
             raise DataMissing("Its record holds neither the value nor a path to it.")
         try:
-            return self.storage.open(ref.path)
+            file = self.storage.open(ref.path, ref.info.get("version_id"))
         except FileNotFoundError:
             raise DataMissing("There is no such file.") from None
+        if not self.storage.remote:
+            return file
+        whole = ref.encoding == "parquet" and ref.info.get("row_group") is None
+        if whole and ref.size <= MOST_READ_AHEAD:  # at once, as all of it will be wanted
+            return io.BytesIO(file.read())
+        return file if ref.encoding == "parquet" else io.BufferedReader(cast("io.RawIOBase", file))
 
 
 _RUN = re.compile(r"[1-9][0-9]*")

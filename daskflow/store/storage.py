@@ -1,4 +1,4 @@
-"""Bytes under one root: durable writes, create-only commits, listings. Here for a local directory."""
+"""Bytes under one root: durable writes, create-only commits, listings. Here for a local directory; S3 is in ``s3.py``."""
 
 from __future__ import annotations
 
@@ -31,16 +31,28 @@ class Storage(Protocol):
 
     A missing file is ``FileNotFoundError``; every other trouble is :class:`StoreError` with the path and the
     system's own words.
+
+    Attributes
+    ----------
+    url
+        What :func:`storage_at` needs to open it elsewhere.
+    remote
+        Each operation takes a round trip, so what is known is better handed over than read again.
+    append_bytes, append_seconds
+        How much, and what is how old, is worth an :meth:`append`.
     """
 
     url: str
+    remote: bool
+    append_bytes: int
+    append_seconds: float
 
     def read(self, path: str) -> bytes:
         """The whole content of a file."""
         ...
 
-    def open(self, path: str) -> BinaryIO:
-        """A seekable reader."""
+    def open(self, path: str, version: str | None = None) -> BinaryIO:
+        """A seekable reader; of that version, where versions are kept."""
         ...
 
     def create(self, path: str, data: bytes) -> bool:
@@ -48,7 +60,10 @@ class Storage(Protocol):
         ...
 
     def writer(self, path: str) -> AbstractContextManager[BinaryIO]:
-        """A writer for a file that no one else writes; durable once the block is left."""
+        """A writer for a file that no one else writes; durable once the block is left.
+
+        Where versions are kept its attribute ``version`` tells then which one it is.
+        """
         ...
 
     def replace(self, path: str, data: bytes) -> None:
@@ -60,6 +75,10 @@ class Storage(Protocol):
 
         Not durable until the system sees fit. To do it twice is as good as once.
         """
+        ...
+
+    def appended(self, path: str) -> bytes:
+        """All that was appended to a file."""
         ...
 
     def names(self, path: str) -> list[str]:
@@ -74,23 +93,40 @@ class Storage(Protocol):
         """The path or URL by which any other program opens the file."""
         ...
 
+    def prepare_fork(self) -> None:
+        """To be called in a process whose forks will use it, once that itself has done so."""
+        ...
+
 
 def storage_at(url: str) -> Storage:
-    """The storage at a directory; what may pass by itself is tried again (see :mod:`daskflow.store.retries`).
+    """The storage at a directory or at ``s3://bucket/prefix``.
 
-    Raises :class:`StoreError` for a URL of another kind.
+    What may pass by itself is tried again (see :mod:`daskflow.store.retries`).
+    Raises :class:`StoreError` for a URL of another kind, :class:`SettingsError` for one of S3 that is not right.
     """
+    if url.startswith("s3://"):
+        from daskflow.store.s3 import s3_storage_at
+
+        return Retrying(faults.as_asked_for(s3_storage_at(url)))
     if "://" in url and not url.startswith("file://"):
-        raise StoreError(f"'{url}' is not a directory; only directories can hold a store.")
+        raise StoreError(
+            f"'{url}' is neither a directory nor s3://bucket/prefix; only those can hold a store."
+        )
     return Retrying(faults.as_asked_for(LocalStorage(url.removeprefix("file://"))))
 
 
 class LocalStorage:
     """A directory of a POSIX file system."""
 
+    remote = False
+    append_bytes, append_seconds = 4096, 1.0
+
     def __init__(self, root: str) -> None:
         self.url = os.path.abspath(os.path.expanduser(root))
         self._durable: set[str] = set()
+
+    def prepare_fork(self) -> None:
+        """A directory needs nothing of the kind."""
 
     def locate(self, path: str) -> str:
         """The absolute path."""
@@ -101,7 +137,7 @@ class LocalStorage:
         with _explained("read", self.locate(path), passing=FileNotFoundError):
             return Path(self.locate(path)).read_bytes()
 
-    def open(self, path: str) -> BinaryIO:
+    def open(self, path: str, version: str | None = None) -> BinaryIO:
         """A seekable reader."""
         with _explained("open", self.locate(path), passing=FileNotFoundError):
             return io.BufferedReader(_File(self.locate(path), "rb"))
@@ -184,6 +220,10 @@ class LocalStorage:
             with open(final, "ab") as file:
                 file.truncate(size)
                 file.write(data)
+
+    def appended(self, path: str) -> bytes:
+        """The file's content."""
+        return self.read(path)
 
     def _make_folder(self, folder: str) -> None:
         try:

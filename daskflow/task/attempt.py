@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from daskflow.store.shared_tables import SharedTables
-    from daskflow.task.spec import RunContext, TaskSpec
+    from daskflow.task.spec import TaskSpec
 
 MOST_TEXT, MOST_TRACEBACK = 10_000, 100_000
 """Characters of an exception's text and of its traceback that are kept."""
@@ -73,7 +73,7 @@ def run(
     Returns the outcome, a :class:`TaskRecord` as JSON that still lacks what only the worker knows, and the status to
     exit with.
     """
-    execution = Execution(store or store_of(spec.run), spec, tables)
+    execution = Execution(store or store_of(spec), spec, tables)
     tell_current(spec, execution.store)
     known: dict[str, Any] = {"status": "ok", "started": timestamp()}
     status = 0
@@ -113,9 +113,12 @@ def run(
     return outcome.to_json(), status if outcome.ok or status else 1
 
 
-def store_of(run: RunContext) -> RunStore:
-    """A run's store."""
-    return RunStore(storage_at(run.store), run.flow, run.run)
+def store_of(spec: TaskSpec) -> RunStore:
+    """The store of a task's run, which knows the records that the task was given."""
+    store = RunStore(storage_at(spec.run.store), spec.run.flow, spec.run.run)
+    for record in spec.known:
+        store.remember(record)
+    return store
 
 
 def after_error(

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import EXIT_DISALLOW_RETRY, DaskflowException, StoreError
-from daskflow.store.layout import new_execution
+from daskflow.store.layout import PARAMETERS, new_execution
 from daskflow.store.records import TaskRecord, timestamp
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 LAUNCHER_DEATHS = 3
 """How often a task may lose the process that started it before it fails."""
+
+MOST_HANDED_OVER = 16
+"""Inputs of a join whose records are handed over to its process."""
 
 
 @lru_cache(maxsize=8)
@@ -114,7 +117,7 @@ def _run_until_it_ends(
     spec: TaskSpec, store: RunStore, sink: Sink, launchers: Launchers, looked: int
 ) -> TaskResult:
     for deaths in range(LAUNCHER_DEATHS):
-        execution = replace(spec, execution=new_execution(spec.attempt))
+        execution = replace(spec, execution=new_execution(spec.attempt), known=known_to(spec, store))
         launcher = launchers.start(spec.run, spec.node.policy.environment)
         try:
             launchers.describe(launcher, sink)
@@ -156,6 +159,14 @@ def _run_once(spec: TaskSpec, store: RunStore, launcher: Launcher, sink: Sink) -
     ):  # the failure itself is what has to be told; its words are in `error`
         store.save_attempt(record)
     return replace(result_of(record), final=final, stopped=ended.killed)
+
+
+def known_to(spec: TaskSpec, store: RunStore) -> tuple[TaskRecord, ...]:
+    """Commits to hand over to a task's process: what it starts from, if to read that takes a round trip each."""
+    if not store.storage.remote:
+        return ()
+    names = [PARAMETERS, *spec.parents[:MOST_HANDED_OVER], *(frame.split for frame in spec.stack)]
+    return tuple(record for name in dict.fromkeys(names) if (record := store.task(name)) is not None)
 
 
 def facts_of(ended: Ended, launcher: Launcher) -> dict[str, Any]:

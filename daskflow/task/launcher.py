@@ -155,7 +155,9 @@ class Launcher:
         if pid == 0:
             try:
                 ours.close()
-                zygote.serve_in_fork(theirs, driver, flow_class, code, self._environment)
+                zygote.serve_in_fork(
+                    theirs, driver, flow_class, code, self._environment, self.run_context.store
+                )
             except BaseException:  # noqa: BLE001 - must not go on as a second driver
                 traceback.print_exc()
             finally:

@@ -26,6 +26,7 @@ from daskflow.task.execute import (
     closed,
     facts_of,
     keep_failure,
+    known_to,
     left_running,
     result_of,
     store_of,
@@ -161,7 +162,8 @@ def _run(work: Together, store: RunStore, sink: Sink, launchers: Launchers, look
         try:
             launchers.describe(launcher, sink)
             with devices().lent(policy.gpu) as lent:
-                specs = tuple(replace(spec, devices=lent) for spec in heard.work.specs)
+                known = known_to(heard.work.specs[0], store)
+                specs = tuple(replace(spec, devices=lent, known=known) for spec in heard.work.specs)
                 work_now = replace(heard.work, specs=specs)
                 for spec in specs:
                     trace("starts", spec, looked=looked)

@@ -78,6 +78,8 @@ class TaskSpec:
         Name of this execution; given by the worker that runs it, since Dask may run one attempt twice.
     count
         Of how many neighbours this is said: all else is that of the first.
+    known
+        Commits that its process will want to read; given by the worker where a read takes a round trip.
     """
 
     run: RunContext
@@ -93,6 +95,7 @@ class TaskSpec:
     devices: str | None = None
     execution: str = ""
     count: int = 1
+    known: tuple[TaskRecord, ...] = ()
 
     @property
     def pathspec(self) -> str:

@@ -71,7 +71,7 @@ def main(control_fd: str, worker_or_guard: str, known_boot: str | None = None) -
             bare = command("main", control_fd, str(guard), json.dumps(boot | {"why": why}))
             os.execv(bare[0], bare)
     wire.die_with_parent(0)
-    _serve(control, flow_class, guard, why)
+    _serve(control, flow_class, guard, why, boot["store"])
 
 
 def serve_in_fork(
@@ -80,6 +80,7 @@ def serve_in_fork(
     flow_class: type[FlowSpec],
     code: Code,
     environment: Mapping[str, str],
+    store: str,
 ) -> NoReturn:
     """In a fork of the driver, which has loaded the flow already: become its fork server."""
     os.setsid()  # Ctrl-C is the driver's to handle
@@ -90,13 +91,16 @@ def serve_in_fork(
     os.environ.clear()
     os.environ.update(environment)
     use_snapshot(code)
-    _serve(control, flow_class, guard, None)
+    _serve(control, flow_class, guard, None, store)
 
 
 def _serve(
-    control: socket.socket, flow_class: type[FlowSpec] | None, guard: int, why: str | None
+    control: socket.socket, flow_class: type[FlowSpec] | None, guard: int, why: str | None, store: str
 ) -> NoReturn:
+    from daskflow.store.storage import storage_at
+
     if flow_class is not None:
+        storage_at(store).prepare_fork()
         child.prepare_fork()
     _send_ready(control, mode="fork" if flow_class else "fresh", why=why, rss=_resident_bytes())
     Server(control, flow_class, guard, command("fresh")).serve()

@@ -69,7 +69,7 @@ def asked(monkeypatch, tmp_path):
 def test_every_setting_is_in_the_table_and_nothing_else(asked):
     table = DOCUMENT.partition("## Settings")[2].partition("\n\n`NO_COLOR")[0]
 
-    assert set(re.findall(r"`(DASKFLOW_[A-Z_]+)`", table)) == asked
+    assert set(re.findall(r"`(DASKFLOW_[A-Z_0-9]+)`", table)) == asked
 
 
 def test_every_option_of_every_command_is_in_the_table_and_nothing_else():

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 
 PACKAGE_ROOT = Path(__file__).parents[2]
 TIMEOUT = 60
+BUCKET = os.environ.get("TEST_BUCKET", "")
+"""The URL of a bucket that is to hold the stores, in place of folders; see ``tests/s3/test_flows_on_s3.py``."""
 _STARTS = re.compile(r"Task is starting\.|\d+ tasks are starting, one after the other\.")
+
+
+def store_at(folder: Path) -> str:
+    """Where the store of a workspace is."""
+    return f"{BUCKET}/{folder.name}" if BUCKET else str(folder / "store")
 
 
 @dataclass
@@ -51,7 +58,7 @@ class Result:
         """A run of the flow, by its number."""
         key = str(number)
         if key not in self.stores:
-            self.stores[key] = RunStore(storage_at(str(self.folder / "store")), self.flow, key)
+            self.stores[key] = RunStore(storage_at(store_at(self.folder)), self.flow, key)
         return self.stores[key]
 
     def status(self, number: int = 1) -> str:
@@ -111,7 +118,7 @@ class Workspace:
             "HOME": str(self.folder / "home"),
             "USERNAME": "ada",
             "DASKFLOW_USER": "ada",
-            "DASKFLOW_DATASTORE": str(self.folder / "store"),
+            "DASKFLOW_DATASTORE": store_at(self.folder),
             "PYTHONDONTWRITEBYTECODE": "x",
         }
 

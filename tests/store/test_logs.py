@@ -24,6 +24,8 @@ WHEN = "2024-01-02T03:04:05.000006Z"
 class Appended:
     """A storage that keeps logs in memory."""
 
+    append_bytes, append_seconds = LocalStorage.append_bytes, LocalStorage.append_seconds
+
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
 
@@ -241,13 +243,13 @@ def test_a_log_can_be_read_while_its_task_runs_on(storage: LocalStorage, clock: 
     writer.tick()
     assert not storage.exists(PATH)
 
-    clock[0] += logs.FLUSH_SECONDS + 0.1
+    clock[0] += storage.append_seconds + 0.1
     writer.tick()
     assert texts(storage.read(PATH).decode()) == ["first"]
 
     writer.add(WHEN, ["second"])
     assert texts(storage.read(PATH).decode()) == ["first"]
-    clock[0] += logs.FLUSH_SECONDS + 0.1
+    clock[0] += storage.append_seconds + 0.1
     writer.add(WHEN, ["third"])
     assert texts(storage.read(PATH).decode()) == ["first", "second", "third"]
 
@@ -305,7 +307,7 @@ def test_what_the_store_refused_for_a_while_is_in_the_log_all_the_same(
             log.add(WHEN, [line])
         assert len(tries) == 1, "a task does not wait for the store at each of its lines"
 
-    clock[0] += logs.FLUSH_SECONDS + 0.1
+    clock[0] += storage.append_seconds + 0.1
     log.add(WHEN, ["there is room again"])
 
     assert log.close().path == PATH
