@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from daskflow.clusters.certificate import self_signed
 from daskflow.errors import ClusterError
 from daskflow.task import wire
+from daskflow.task.certificate import self_signed
 
 if TYPE_CHECKING:
     import random

@@ -11,8 +11,8 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from daskflow.clusters.certificate import run_security
 from daskflow.clusters.dashboard import pages_on_demand
+from daskflow.task.certificate import run_security
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

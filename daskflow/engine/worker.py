@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from daskflow.task.execute import execute
@@ -30,7 +31,7 @@ def run_task(work_bytes: bytes, *upstream: TaskResult) -> TaskResult | list[Task
 
     Never raises for a user's failure.
     """
-    work: TaskSpec | Together = pickle.loads(work_bytes)
+    work: TaskSpec | Together = _with_scheduler(pickle.loads(work_bytes))
     if isinstance(work, Together) and work.apart:
         return [execute(spec, _sink(spec)) for spec in work.specs]
     if isinstance(work, Together):
@@ -38,6 +39,18 @@ def run_task(work_bytes: bytes, *upstream: TaskResult) -> TaskResult | list[Task
     if not all(result.committed for result in upstream):
         return TaskResult(work.name, work.attempt, "not_run")
     return execute(work, _sink(work))
+
+
+def _with_scheduler(work: TaskSpec | Together) -> TaskSpec | Together:
+    """Told where the scheduler is, for steps that use Dask themselves, if it is not in this very process."""
+    from distributed import get_worker
+
+    address = get_worker().scheduler.address
+    if address.startswith("inproc://"):
+        return work
+    if isinstance(work, Together):
+        return replace(work, specs=tuple(replace(spec, scheduler=address) for spec in work.specs))
+    return replace(work, scheduler=address)
 
 
 def stop_run(run: RunContext, grace: float) -> None:

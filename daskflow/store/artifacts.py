@@ -10,6 +10,7 @@ from daskflow.store.items import save_items
 from daskflow.store.records import ArtifactRef
 from daskflow.store.retries import retried
 from daskflow.store.serializers import encode
+from daskflow.store.serializers.base import Folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,7 @@ class ArtifactWriter:
 
         def once() -> tuple[Encoded, str | None]:
             with self._file(name) as file:
-                encoded = encode(value, file.open)
+                encoded = encode(value, file)
             return replace(encoded, info=encoded.info | file.version()), file.path
 
         shared = self._tables.save(name, value) if self._tables is not None else None
@@ -68,7 +69,7 @@ class ArtifactWriter:
 
         def once() -> dict[str, Any]:
             with self._file("_foreach") as file:
-                stored = save_items(items, file.open)
+                stored = save_items(items, file)
             return stored | ({"path": file.path} if file.path else {})
 
         return retried(once)
@@ -80,12 +81,15 @@ class ArtifactWriter:
             yield file
 
     def _open(self, name: str, suffix: str, opened: contextlib.ExitStack) -> tuple[str, BinaryIO]:
-        path = self._store.layout.artifact(self._task, self._execution, name, suffix)
+        path = self._path(name, suffix)
         return path, opened.enter_context(self._store.storage.writer(path))
+
+    def _path(self, name: str, suffix: str) -> str:
+        return self._store.layout.artifact(self._task, self._execution, name, suffix)
 
 
 class _LateFile:
-    """A file that is made only if something has to be written into one."""
+    """A file, or a folder, that is made only if something has to be written into one."""
 
     def __init__(self, writer: ArtifactWriter, name: str) -> None:
         self.path: str | None = None
@@ -94,9 +98,14 @@ class _LateFile:
         self._name = name
         self._file: BinaryIO | None = None
 
-    def open(self, suffix: str) -> BinaryIO:
+    def __call__(self, suffix: str) -> BinaryIO:
         self.path, self._file = self._writer._open(self._name, suffix, self.opened)
         return self._file
+
+    def folder(self, suffix: str) -> Folder:
+        """A folder in its place."""
+        self.path = self._writer._path(self._name, suffix)
+        return Folder(self._writer._store.storage.url, self.path)
 
     def version(self) -> dict[str, str]:
         """Which version the file is, where versions are kept, once it is complete."""

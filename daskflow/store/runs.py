@@ -27,6 +27,7 @@ from daskflow.store.layout import NOT_STEPS, PARAMETERS, Layout, chunk_of, part_
 from daskflow.store.records import ArtifactRef, TaskRecord
 from daskflow.store.retries import retried
 from daskflow.store.serializers import decode
+from daskflow.store.serializers.base import Folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -386,9 +387,7 @@ class RunStore:
         place = f" from {self.storage.locate(found.path)}" if found.path else ""
         trouble = f"Artifact '{name}' of {self.flow}/{self.run} ({found.type}) can't be loaded{place}"
         try:
-            return retried(
-                lambda: decode(found.encoding, found.info, found.inline, lambda: self._open(found))
-            )
+            return retried(lambda: decode(found.encoding, found.info, found.inline, _File(self, found)))
         except (DataMissing, DataException) as error:
             raise type(error)(f"{trouble}: {error.message}") from error
         except (DaskflowException, MemoryError):
@@ -396,7 +395,11 @@ class RunStore:
         except Exception as error:  # a damaged pickle may raise anything, and so may a class that is loaded
             raise DataException(f"{trouble}: {error!r}.") from error
 
-    def _open(self, ref: ArtifactRef) -> BinaryIO:
+    def open(self, ref: ArtifactRef, whole: bool = True) -> BinaryIO:
+        """The file of an artifact, of which the ``whole`` is to be read, or some.
+
+        Raises :class:`DataMissing` if there is none, or it is gone.
+        """
         if ref.path is None:
             raise DataMissing("Its record holds neither the value nor a path to it.")
         try:
@@ -405,10 +408,26 @@ class RunStore:
             raise DataMissing("There is no such file.") from None
         if not self.storage.remote:
             return file
-        whole = ref.encoding == "parquet" and ref.info.get("row_group") is None
+        whole = whole and ref.encoding == "parquet" and ref.info.get("row_group") is None
         if whole and ref.size <= MOST_READ_AHEAD:  # at once, as all of it will be wanted
             return io.BytesIO(file.read())
         return file if ref.encoding == "parquet" else io.BufferedReader(cast("io.RawIOBase", file))
+
+
+class _File:
+    """The file of an artifact, or its folder, opened by whoever needs it."""
+
+    def __init__(self, store: RunStore, ref: ArtifactRef) -> None:
+        self._store = store
+        self._ref = ref
+
+    def __call__(self) -> BinaryIO:
+        return self._store.open(self._ref)
+
+    @property
+    def folder(self) -> Folder:
+        """Where the files are of a value that has many."""
+        return Folder(self._store.storage.url, str(self._ref.path))
 
 
 _RUN = re.compile(r"[1-9][0-9]*")

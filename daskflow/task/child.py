@@ -17,7 +17,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from daskflow.task import randomness, surroundings, wire
+from daskflow.task import dask_client, randomness, surroundings, wire
 from daskflow.task.guard import silence
 
 if TYPE_CHECKING:
@@ -115,10 +115,12 @@ def _run(connection: socket.socket, flow_class: type[FlowSpec]) -> int:
         wire.send(connection, message)
 
     work: TaskSpec | Together = pickle.loads(wire.receive(connection))
-    surroundings.prepare(work.specs[0] if isinstance(work, Together) else work)
-    if isinstance(work, Together):
-        return together.run(work, flow_class, tell)
-    outcome, status = attempt.run(work, flow_class, tell)
+    spec = work.specs[0] if isinstance(work, Together) else work
+    surroundings.prepare(spec)
+    with dask_client.offered(spec, tell):
+        if isinstance(work, Together):
+            return together.run(work, flow_class, tell)
+        outcome, status = attempt.run(work, flow_class, tell)
     tell(json.dumps(outcome).encode())
     return status
 

@@ -17,7 +17,8 @@ from daskflow.store.layout import PARAMETERS, new_execution
 from daskflow.store.records import TaskRecord, timestamp
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
-from daskflow.task import memory
+from daskflow.task import memory, wire
+from daskflow.task.dask_client import give_back_slot
 from daskflow.task.devices import devices
 from daskflow.task.launcher import TIMEOUT_GRACE_SECONDS, LauncherDied, signal_name
 from daskflow.task.launchers import LAUNCHERS, Launchers, RunStopped
@@ -139,7 +140,14 @@ def _run_once(spec: TaskSpec, store: RunStore, launcher: Launcher, sink: Sink) -
     with devices().lent(spec.node.policy.gpu) as lent:
         spec = replace(spec, devices=lent)
         messages: list[bytes] = []
-        ended = launcher.run(spec, output.started, output.feed, messages.append)
+
+        def heard(message: bytes) -> None:
+            if message == wire.DASK:
+                give_back_slot()
+            else:
+                messages.append(message)
+
+        ended = launcher.run(spec, output.started, output.feed, heard)
     out_of_memory = ended.signal == signal.SIGKILL and memory.kills() > kills
     record = _record(spec, ended, messages[0] if messages else None, started, out_of_memory)
     if not record.ok:

@@ -122,6 +122,36 @@ class Inputs:
         alike = len({type(value) for value in values}) == 1 or all(map(_is_number, values))
         return np.array(values, dtype=None if alike else object)
 
+    def concat(self, name: str) -> Any:
+        """The frames that the inputs set under a name as one lazy ``dask.dataframe.DataFrame``, in the order of the inputs.
+
+        Nothing is read before it is computed, but for the first frame, whose columns and types hold for all. Frames of
+        polars and Arrow tables become frames of pandas.
+
+        Raises
+        ------
+        DataException
+            If one of them is no frame.
+        AttributeError
+            If an input has no such artifact.
+        """
+        from daskflow.store import gathered
+
+        return gathered.concat(self._store, name, list(self._refs(name)))
+
+    def _refs(self, name: str) -> Iterator[ArtifactRef]:
+        """Where the values of all inputs are."""
+        for tasks, chunk in self._pieces():
+            for index in range(tasks.count):
+                if chunk is None:
+                    ref = parent_record(self._store, tasks.name()).artifacts.get(name)
+                else:
+                    found = chunk.ref(tasks.first - chunk.tasks.first + index, name)
+                    ref = None if found is None else ArtifactRef.of_json(found)
+                if ref is None:
+                    raise AttributeError(_no_artifact(name, tasks.name(index)))
+                yield self._store.resolve(name, ref)
+
     def _values(self, name: str) -> Iterator[Any]:
         place = 0
         for tasks, chunk in self._pieces():
@@ -145,9 +175,7 @@ class Inputs:
         try:
             return getattr(self[place], name)
         except AttributeError:
-            raise AttributeError(
-                f"Task {self._parents[place]} has no artifact '{name}': set it in every item, before anything can fail."
-            ) from None
+            raise AttributeError(_no_artifact(name, self._parents[place])) from None
 
     def _pieces(self) -> Iterator[tuple[Any, Chunk | None]]:
         for tasks in self._parents.ranges:
@@ -214,6 +242,10 @@ class _InChunk(_Input):
 
 _PLAIN = frozenset({int, float, str, bool, type(None)})
 _MADE_LATE = {"refs", "record", "_place", "_store", "_base", "_values", "_prints", "_items"}
+
+
+def _no_artifact(name: str, task: TaskName) -> str:
+    return f"Task {task} has no artifact '{name}': set it in every item, before anything can fail."
 
 
 def _nothing() -> None:

@@ -19,6 +19,7 @@ from daskflow.store.chunks import Chunk, encoded
 from daskflow.store.layout import new_execution
 from daskflow.store.records import TaskRecord
 from daskflow.task import wire
+from daskflow.task.dask_client import give_back_slot
 from daskflow.task.devices import devices
 from daskflow.task.execute import (
     LAUNCHER_DEATHS,
@@ -277,7 +278,9 @@ class _Heard:
         """See :func:`daskflow.task.together.run`."""
         kind, text = message[:1], message[1:]
         part, _ = self._at(self._told)
-        if kind == wire.WHOLE:
+        if message == wire.DASK:
+            give_back_slot()
+        elif kind == wire.WHOLE:
             next(each for each in self._parts if each.spec.count > 1 and not each.whole).whole = True
         elif kind == wire.FIRST:
             part.first = json.loads(text)

@@ -78,6 +78,8 @@ class TaskSpec:
         Name of this execution; given by the worker that runs it, since Dask may run one attempt twice.
     count
         Of how many neighbours this is said: all else is that of the first.
+    scheduler
+        Address of the scheduler for a step that uses Dask itself, given by the worker; None on this machine's cores.
     known
         Commits that its process will want to read; given by the worker where a read takes a round trip.
     """
@@ -96,6 +98,7 @@ class TaskSpec:
     execution: str = ""
     count: int = 1
     known: tuple[TaskRecord, ...] = ()
+    scheduler: str | None = None
 
     @property
     def pathspec(self) -> str:

@@ -17,6 +17,8 @@ FIRST, ITEM, WHOLE, GUILTY, APART = b"F", b"I", b"W", b"G", b"A"
 """How messages of a process begin that runs several items: the record of a chunk's first item; in what an item's record
 differs from that; that the files which the chunk's items share are complete; why the item that runs must be tried alone; why the
 items that are left need another process."""
+DASK = b"dask"
+"""What a task says when it is about to use Dask itself: its slot is not needed meanwhile."""
 KILL, STAND_STILL, GO_ON = b"K", b"S", b"C"
 """What the worker asks for on a task's status socket; its end is as good as the first."""
 _LENGTH = struct.Struct("!Q")

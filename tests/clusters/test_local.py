@@ -15,9 +15,9 @@ import pytest
 from distributed import SchedulerPlugin
 
 from daskflow.clusters import dashboard_link, open_cluster
-from daskflow.clusters.certificate import run_security
 from daskflow.clusters.local import local_cluster
 from daskflow.errors import ClusterError
+from daskflow.task.certificate import run_security
 
 # What Dask warns of while it comes and goes is not ours to answer for.
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -1,7 +1,7 @@
 """How values become bytes: an ordered registry, the first serializer that takes a value wins.
 
 ``json`` small plain values, in the record itself. ``typed-json`` small values that plain JSON would change, there too.
-``parquet`` tables. ``pickle`` everything else.
+``parquet`` tables. ``dask`` tables in parts. ``pickle`` everything else.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from daskflow.errors import DataException, InternalError
 from daskflow.store.serializers.base import INLINE_LIMIT, Encoded, Refused, Serializer, type_name
+from daskflow.store.serializers.dask_frames import DaskSerializer
 from daskflow.store.serializers.json_value import JsonSerializer
 from daskflow.store.serializers.parquet import ParquetSerializer
 from daskflow.store.serializers.pickles import PickleSerializer, pickle_fingerprint
@@ -36,6 +37,7 @@ SERIALIZERS: tuple[Serializer, ...] = (
     JsonSerializer(),
     TypedJsonSerializer(),
     ParquetSerializer(),
+    DaskSerializer(),
     PickleSerializer(),  # takes everything, so it is last
 )
 

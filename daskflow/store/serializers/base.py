@@ -10,17 +10,43 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import xxhash
+
+if TYPE_CHECKING:
+    from daskflow.store.storage import Storage
 
 INLINE_LIMIT = 16_384
 """Bytes up to which a value lives in the record itself."""
 
 Create = Callable[[str], BinaryIO]
-"""Makes the file for a value: suffix in, writable binary file out. The caller owns (closes) the file."""
+"""Makes the file for a value: suffix in, writable binary file out. The caller owns (closes) the file.
+
+What an artifact is given has a method ``folder`` too: suffix in, a :class:`Folder` for the files of the value out.
+"""
 OpenFile = Callable[[], BinaryIO]
-"""Opens the file of a value for reading. Whoever calls it closes the file."""
+"""Opens the file of a value for reading. Whoever calls it closes the file. For a value of many files ``folder`` is theirs."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of a store, for a value of many files; it may be sent to other machines.
+
+    Attributes
+    ----------
+    url, path
+        Of the store, and the folder's path in it.
+    """
+
+    url: str
+    path: str
+
+    def storage(self) -> Storage:
+        """The store, as this process opens it."""
+        from daskflow.store.storage import storage_at
+
+        return storage_at(self.url)
 
 
 @dataclass(frozen=True)

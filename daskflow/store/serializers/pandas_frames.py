@@ -32,7 +32,7 @@ from daskflow.store.serializers.table_file import TablePlan
 from daskflow.store.serializers.table_hash import hash_array
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
     import pyarrow as pa
@@ -74,6 +74,37 @@ def restore(columns: list[Any], metadata: Mapping[bytes, bytes], info: Mapping[s
     found = frame if spec["kind"] == "pandas.DataFrame" else frame.iloc[:, 0].rename(spec["name"])
     found.attrs = json.loads(json.dumps(spec["attrs"]))
     return found
+
+
+def some_columns(
+    schema: pa.Schema, info: Mapping[str, Any], labels: Sequence[Any]
+) -> tuple[list[str] | None, tuple[dict[bytes, bytes], dict[str, Any]]]:
+    """Which fields of a file to read for some columns, the index included, and with what to restore them then.
+
+    The first is None if columns have no plain labels, or fields can't be named one by one.
+    """
+    spec, metadata = info["pandas"], schema.metadata or {}
+    all_labels = spec["columns"].get("labels", [])
+    names = schema.names
+    if (
+        not set(labels) <= set(all_labels)
+        or any("." in name for name in names)
+        or len(set(names)) < len(names)
+    ):
+        return None, ({}, {})
+    # In the order of the file: that is how they are read.
+    places = [place for place, label in enumerate(all_labels) if label in labels]
+    kept = [*places, *range(len(all_labels), len(names))]
+    moved = {
+        f"{_CATEGORIES}{new}".encode(): metadata[key]
+        for new, old in enumerate(kept)
+        if (key := f"{_CATEGORIES}{old}".encode()) in metadata
+    }
+    less = spec | {
+        "dtypes": [spec["dtypes"][place] for place in places],
+        "columns": spec["columns"] | {"labels": [all_labels[place] for place in places]},
+    }
+    return [names[place] for place in kept], (moved, {"pandas": less})
 
 
 def _plan_frame(frame: pd.DataFrame, about: dict[str, Any], owner: Any = None) -> TablePlan | str:

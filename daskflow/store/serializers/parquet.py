@@ -15,7 +15,7 @@ from daskflow.store.serializers.base import Create, Encoded, OpenFile, Refused, 
 from daskflow.store.serializers.pickles import pickle_fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import ModuleType
 
     import pyarrow as pa
@@ -127,6 +127,22 @@ def read_table(file: BinaryIO, row_group: int | None = None) -> pa.Table:
         if getattr(error, "errno", None) is not None:  # the system's, not Arrow's: the file can't be reached
             raise
         raise DataMissing(f"The file of a table is damaged: {error}") from error
+
+
+def read_columns(file: BinaryIO, info: Mapping[str, Any], labels: Sequence[Any]) -> Any:
+    """Some columns of a pandas frame, without reading the others; None if they can't be told apart in the file."""
+    import pyarrow.parquet as pq
+
+    from daskflow.store.serializers import pandas_frames
+
+    found = pq.ParquetFile(file)
+    names, less = pandas_frames.some_columns(found.schema_arrow, info, labels)
+    if names is None:
+        return None
+    table = found.read(columns=names)
+    if table.column_names != names:
+        return None
+    return pandas_frames.restore(list(table.columns), *less)
 
 
 def kind_of(value: Any) -> str | None:

@@ -1,0 +1,181 @@
+"""Steps that use Dask themselves: collections are computed by processes beside the step's, and pass between steps lazily."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+from watching import living, scheduler_address, wait_until
+
+COLLECTIONS = """
+    import os
+    import daskflow
+    from daskflow import FlowSpec, resources, step
+
+
+    def made(number):
+        import pandas as pd
+
+        rows = range(number * 100, (number + 1) * 100)
+        return pd.DataFrame({"x": rows, "pid": os.getpid()}, index=rows)
+
+
+    class Collections(FlowSpec):
+        @step
+        def start(self):
+            import dask.dataframe as dd
+
+            self.ddf = dd.from_map(made, range(8))
+            self.own = os.getpid()
+            self.next(self.middle)
+
+        @resources(cpu=1, memory=500)
+        @step
+        def middle(self):
+            import dask
+            import distributed
+
+            self.pids = [int(pid) for pid in self.ddf.pid.unique().compute()]
+            self.more = self.ddf.assign(y=self.ddf.x * 2)
+            self.delayed = dask.delayed(os.getpid)().compute()
+            self.workers = len(distributed.default_client().scheduler_info()["workers"])
+            self.next(self.fan)
+
+        @step
+        def fan(self):
+            self.numbers = list(range(10))
+            self.next(self.work, foreach="numbers")
+
+        @step
+        def work(self):
+            import pandas as pd
+
+            self.df = pd.DataFrame({"n": [self.input, self.input]})
+            self.next(self.join)
+
+        @step
+        def join(self, inputs):
+            self.all = inputs.concat("df")
+            self.merge_artifacts(inputs, exclude=["df"])
+            self.next(self.end)
+
+        @step
+        def end(self):
+            self.total = int(self.more.y.sum().compute())
+            self.known = self.more.divisions
+            self.sum = int(self.all.n.sum().compute())
+
+
+    if __name__ == "__main__":
+        Collections()
+"""
+
+
+@pytest.fixture(scope="module")
+def here(run_flow):
+    return run_flow(COLLECTIONS)
+
+
+@pytest.fixture(scope="module")
+def elsewhere(run_flow, tmp_path_factory):
+    """The same on a cluster whose only slot the steps need themselves."""
+    told = tmp_path_factory.mktemp("cluster") / "scheduler.json"
+    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": told.parent}
+    command = ["scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0"]
+    command += ["--scheduler-file", str(told)]
+    scheduler = subprocess.Popen(
+        [sys.executable, "-m", "distributed.cli.dask_scheduler", *command[1:]], **options
+    )
+    worker = None
+    try:
+        address = scheduler_address(told)
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1"]
+        worker = subprocess.Popen([*command, "--nworkers", "1", "--no-nanny", "--no-dashboard"], **options)
+        yield run_flow(COLLECTIONS, "--cluster", address)
+    finally:
+        for process in filter(None, (worker, scheduler)):
+            process.terminate()
+            process.wait()
+
+
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+def test_a_lazy_frame_passes_through_steps_and_comes_back_lazy(where: str, request: pytest.FixtureRequest):
+    result = request.getfixturevalue(where)
+
+    assert result.value("end", "total") == 2 * sum(range(800))
+    assert result.value("end", "known") == (*range(0, 800, 100), 799)
+    assert result.record("start").artifacts["ddf"].info["npartitions"] == 8
+    assert result.value("end", "sum") == 2 * sum(range(10))
+
+
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+def test_partitions_are_made_and_written_by_other_processes_than_the_step_s(
+    where: str, request: pytest.FixtureRequest
+):
+    result = request.getfixturevalue(where)
+
+    assert result.value("start", "own") not in result.value("middle", "pids")
+    assert result.value("middle", "delayed") != result.record("middle").process["pid"]
+
+
+def test_a_step_gets_as_many_workers_as_it_asks_for_cores(here):
+    assert here.value("middle", "workers") == 1
+
+
+def test_the_workers_end_with_their_step(here):
+    wait_until(lambda: not living(here.value("middle", "pids")))
+    assert "left running" not in here.text
+    assert not re.search(r"distributed\.\w+ -", here.text)
+
+
+def test_a_step_that_names_a_scheduler_gets_no_workers(run_flow):
+    result = run_flow("""
+        import os
+        from daskflow import FlowSpec, step
+
+
+        class Threads(FlowSpec):
+            @step
+            def start(self):
+                import dask
+
+                with dask.config.set(scheduler="threads"):
+                    self.same = dask.delayed(os.getpid)().compute() == os.getpid()
+                self.next(self.end)
+
+            @step
+            def end(self):
+                pass
+
+
+        if __name__ == "__main__":
+            Threads()
+    """)
+
+    assert result.value("start", "same") is True
+
+
+def test_a_step_that_imports_dask_and_computes_nothing_starts_nothing(run_flow):
+    result = run_flow("""
+        import dask.distributed
+        from daskflow import FlowSpec, step
+
+
+        class Idle(FlowSpec):
+            @step
+            def start(self):
+                self.clients = len(dask.distributed.client._global_clients)
+                self.next(self.end)
+
+            @step
+            def end(self):
+                pass
+
+
+        if __name__ == "__main__":
+            Idle()
+    """)
+
+    assert result.value("start", "clients") == 0
