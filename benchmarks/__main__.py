@@ -20,6 +20,7 @@ from benchmarks import (
     million,
     nested,
     peers,
+    s3,
     scheduler,
     wide,
 )
@@ -44,9 +45,10 @@ BENCHMARKS: dict[str, Callable[[Bench], list[Line]]] = {
     "balance": balance.measure,
     "client": client.measure,
     "scheduler": scheduler.measure,
+    "s3": s3.measure,
     "peers": peers.measure,
 }
-BESIDE_METAFLOW = {"imports", "commands", "hello", "chain", "frame", "foreach"}
+BESIDE_METAFLOW = {"imports", "commands", "hello", "chain", "frame", "foreach", "s3"}
 
 
 def options() -> argparse.Namespace:

@@ -191,15 +191,24 @@ class S3Storage:
     def prepare_fork(self) -> None:
         """Make a client that has no connection yet, for the forks of this process: to make one takes tens of milliseconds."""
         with self._lock, contextlib.suppress(StoreError):  # who needs one will be told
-            if not self._unused:
+            if self._client is None:
                 self._client = self._new_client()
-                self._unused = True
+            elif not self._unused:
+                self._client.close()
+            self._unused = True
 
-    def after_fork(self) -> None:
-        """In the child of a fork: its parent's connections are not its own."""
+    def after_fork(self, from_threads: bool) -> None:
+        """In the child of a fork: its parent's connections are not its own.
+
+        The client is, unless another thread of the parent may have been using it.
+        """
         self._lock = threading.Lock()
-        if not self._unused:
-            self._client = None
+        if self._client is not None and not self._unused:
+            if from_threads:
+                self._client = None
+            else:
+                self._client.close()
+                self._unused = True
 
     def _new_client(self) -> Any:
         import botocore.session
@@ -557,11 +566,19 @@ def s3_storage_at(url: str) -> S3Storage:
         return _opened[url]
 
 
+_threads = 1
+
+
+def _before_fork() -> None:
+    global _threads  # noqa: PLW0603 - for the child
+    _threads = threading.active_count()
+
+
 def _after_fork() -> None:
     global _opening  # noqa: PLW0603 - another thread of the parent may have held it
     _opening = threading.Lock()
     for storage in _opened.values():
-        storage.after_fork()
+        storage.after_fork(_threads > 1)
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
