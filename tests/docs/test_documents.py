@@ -21,6 +21,8 @@ DOCUMENTS += [
     "docs/decorators.md",
     "docs/wide-foreach.md",
     "docs/settings.md",
+    "docs/where-your-data-is.md",
+    "docs/larger-than-memory.md",
 ]
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROMPT = "(Pdb) "
