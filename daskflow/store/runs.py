@@ -383,12 +383,21 @@ class RunStore:
         another reason, and :class:`StoreError` if the file can't be read; the first two name the artifact.
         """
         found = self.resolve(name, ref)
+        return self._loaded(
+            name, found, lambda: decode(found.encoding, found.info, found.inline, lambda: self._open(found))
+        )
+
+    def load_head(self, name: str, ref: ArtifactRef, rows: int) -> Any:
+        """The first rows of a table that stands in a Parquet file, as its type. Raises as :meth:`load`."""
+        from daskflow.store.serializers.parquet import head
+
+        return self._loaded(name, ref, lambda: head(ref.info, lambda: self._file(ref), rows))
+
+    def _loaded(self, name: str, found: ArtifactRef, load: Callable[[], Any]) -> Any:
         place = f" from {self.storage.locate(found.path)}" if found.path else ""
         trouble = f"Artifact '{name}' of {self.flow}/{self.run} ({found.type}) can't be loaded{place}"
         try:
-            return retried(
-                lambda: decode(found.encoding, found.info, found.inline, lambda: self._open(found))
-            )
+            return retried(load)
         except (DataMissing, DataException) as error:
             raise type(error)(f"{trouble}: {error.message}") from error
         except (DaskflowException, MemoryError):
@@ -396,13 +405,16 @@ class RunStore:
         except Exception as error:  # a damaged pickle may raise anything, and so may a class that is loaded
             raise DataException(f"{trouble}: {error!r}.") from error
 
-    def _open(self, ref: ArtifactRef) -> BinaryIO:
+    def _file(self, ref: ArtifactRef) -> BinaryIO:
         if ref.path is None:
             raise DataMissing("Its record holds neither the value nor a path to it.")
         try:
-            file = self.storage.open(ref.path, ref.info.get("version_id"))
+            return self.storage.open(ref.path, ref.info.get("version_id"))
         except FileNotFoundError:
             raise DataMissing("There is no such file.") from None
+
+    def _open(self, ref: ArtifactRef) -> BinaryIO:
+        file = self._file(ref)
         if not self.storage.remote:
             return file
         whole = ref.encoding == "parquet" and ref.info.get("row_group") is None
