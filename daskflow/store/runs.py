@@ -92,7 +92,13 @@ class Taken:
 
 
 class RunStore:
-    """Everything one run has in the store."""
+    """Everything one run has in the store.
+
+    Attributes
+    ----------
+    when_committed
+        Called with each record that this object commits to a remote storage, in the thread that does so.
+    """
 
     def __init__(self, storage: Storage, flow: str, run: str) -> None:
         self.storage = storage
@@ -101,6 +107,7 @@ class RunStore:
         self.layout = Layout(flow, run)
         self.chunks = Chunks(storage, self.layout)
         self.items = Items(storage)
+        self.when_committed: Callable[[TaskRecord], None] = lambda _: None
         self._committed: dict[TaskName, TaskRecord] = {}
         self._parts_of_plan: dict[str, int] = {}
         self._plan_of_others: dict[str, list[TaskRange]] = {}
@@ -275,6 +282,7 @@ class RunStore:
                 self.storage.remote
             ):  # else it is cheap to read, and who commits a hundred thousand reads hardly any
                 self.remember(record)
+                self.when_committed(record)
             return record
         winner = self.task(record.name)
         if winner is None:
@@ -300,22 +308,32 @@ class RunStore:
         found.update(
             name.task_id for chunk in self.chunks_of(step) if chunk.done for name in chunk.done.names()
         )
-        return sorted(found, key=_natural)
+        return sorted(found, key=natural_order)
+
+    def alone(self, name: TaskName) -> TaskRecord | None:
+        """The commit of a task of :meth:`tasks_alone`, None if it has none. Raises :class:`DamagedRecord` if it is."""
+        record = self._committed.get(name) or self.committed_alone(name)
+        if record is None and self.origin is not None and name in self.origin.tasks:
+            return self.origin.store.alone(name)
+        return record
 
     def tasks_alone(self, step: str) -> list[str]:
         """Ids of a step's tasks but for those that are committed with others in a chunk."""
-        self.chunks.look(step)
-        folders = (name for name in self.storage.names(self.layout.step(step)) if _is_task_id(name))
+        folders = (name for name in self.chunks.look(step) if _is_task_id(name))
         found = {name for name in folders if self.chunks.holding(TaskName(step, name)) is None}
         if self.origin is not None:
             taken = [each for each in self.origin.tasks.ranges() if each.step == step]
             pieces = (piece for each in taken for piece, chunk in self.pieces(each) if chunk is None)
             found.update(piece.name().task_id for piece in pieces)
-        return sorted(found, key=_natural)
+        return sorted(found, key=natural_order)
 
     def chunks_of(self, step: str) -> Iterator[Chunk]:
         """The chunks of a step, as far as the run has their items."""
         self.chunks.look(step)
+        return self.chunks_seen(step)
+
+    def chunks_seen(self, step: str) -> Iterator[Chunk]:
+        """Those of :meth:`chunks_of` that were there at the last look, such as that of :meth:`tasks_alone`."""
         yield from self.chunks.of(step)
         if self.origin is not None:
             for tasks in self.origin.tasks.ranges():
@@ -436,7 +454,8 @@ def _is_execution(name: str) -> bool:
     return _EXECUTION.fullmatch(name) is not None and not name.endswith(".json")
 
 
-def _natural(task_id: str) -> tuple[tuple[int, ...], int]:
+def natural_order(task_id: str) -> tuple[tuple[int, ...], int]:
+    """Sorts ids of tasks by their indices, then by the iteration."""
     indices, _, iteration = task_id.partition(".")
     return tuple(map(int, indices.split("-"))), int(iteration or 0)
 
