@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import json
 import warnings
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from daskflow.client.frames import FACTS
@@ -79,10 +79,12 @@ def _column(values: list[Any]) -> tuple[pa.Array, dict[bytes, bytes]]:
 
     kinds = set(map(type, values)) - {type(None)}
     types = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
+    if not kinds:
+        return pa.nulls(len(values)), {}
+    if kinds == {datetime} and all(value is None or value.tzinfo is UTC for value in values):
+        return pa.array(values, pa.timestamp("us", "UTC")), {}
     try:
-        if kinds <= {datetime} and all(value is None or value.utcoffset() is not None for value in values):
-            return pa.array(values, pa.timestamp("us", "UTC") if kinds else pa.null()), {}
-        ((kind),) = kinds
+        (kind,) = kinds
         return pa.array(values, types[kind]), {}
     except (KeyError, ValueError, OverflowError):  # of several types, of another one, or too large
         texts = [None if value is None else _text(value) for value in values]
@@ -104,8 +106,10 @@ def decoded(raw: bytes) -> dict[str, Row]:
     for field, column in zip(table.schema, table.columns, strict=True):
         metadata = field.metadata or {}
         if _SAME not in metadata:
+            read = _in_utc if pa.types.is_timestamp(column.type) else _value
+            plain = metadata.get(_ENCODING) != b"json" and read is _value
             values = column.to_pylist()
-            columns[field.name] = list(map(_value, values)) if metadata.get(_ENCODING) == b"json" else values
+            columns[field.name] = values if plain else list(map(read, values))
     names = list(columns)
     rows = [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     return {row["task"]: row for row in rows}
@@ -119,6 +123,10 @@ def _text(value: Any) -> str:
 
 def _value(text: str | None) -> Any:
     return None if text is None else TypedJsonSerializer().decode({}, json.loads(text), _no_file)
+
+
+def _in_utc(value: datetime | None) -> datetime | None:
+    return None if value is None else value.astimezone(UTC)
 
 
 def _no_file(*_: object) -> BinaryIO:
