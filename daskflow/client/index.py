@@ -102,14 +102,11 @@ def decoded(raw: bytes) -> dict[str, Row]:
         raise ValueError(
             f"it has format {version}, this version of daskflow reads up to {FORMAT}; install a newer one."
         )
-    columns = {}
-    for field, column in zip(table.schema, table.columns, strict=True):
-        metadata = field.metadata or {}
-        if _SAME not in metadata:
-            read = _in_utc if pa.types.is_timestamp(column.type) else _value
-            plain = metadata.get(_ENCODING) != b"json" and read is _value
-            values = column.to_pylist()
-            columns[field.name] = values if plain else list(map(read, values))
+    columns = {
+        field.name: _values(field, column)
+        for field, column in zip(table.schema, table.columns, strict=True)
+        if _SAME not in (field.metadata or {})
+    }
     names = list(columns)
     rows = [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     return {row["task"]: row for row in rows}
@@ -125,8 +122,11 @@ def _value(text: str | None) -> Any:
     return None if text is None else TypedJsonSerializer().decode({}, json.loads(text), _no_file)
 
 
-def _in_utc(value: datetime | None) -> datetime | None:
-    return None if value is None else value.astimezone(UTC)
+def _values(field: pa.Field, column: pa.ChunkedArray) -> list[Any]:
+    values = column.to_pylist()
+    if (field.metadata or {}).get(_ENCODING) == b"json":
+        return list(map(_value, values))
+    return [each.astimezone(UTC) if type(each) is datetime else each for each in values]
 
 
 def _no_file(*_: object) -> BinaryIO:

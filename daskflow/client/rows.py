@@ -9,7 +9,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from daskflow.client.frames import Row, Rows, column_of
 from daskflow.client.index import read_index
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from daskflow.store.records import TaskRecord
     from daskflow.store.runs import RunStore
 
+T = TypeVar("T")
 _IN_RECORDS = frozenset({"json", "typed-json"})
 AT_ONCE = 16
 """Records that are on their way at once where each takes a round trip."""
@@ -101,10 +102,9 @@ class RunRows:
 
     def of_record(self, record: TaskRecord) -> Row:
         """The row of a task, by its record; without what is the same for all tasks of the run."""
-        indices = [frame["index"] for frame in record.stack if frame["kind"] == "foreach"]
         return {
             "task": record.task,
-            "index": indices[-1] if indices else None,
+            "index": index_of(record),
             "attempt": record.attempt,
             "status": "successful" if record.ok else "failed",
             "started": moment(record.started),
@@ -176,10 +176,7 @@ class RunRows:
             ],
         }
         columns |= {key: [value] * count for key, value in process.items()}
-        names = dict.fromkeys(chunk.first.get("artifacts", ()))
-        for each in chunk.each:
-            names |= dict.fromkeys(each.get("artifacts", ()))
-        for name in names:
+        for name in names_in(chunk):
             values = [] if name.startswith("_") else list(self._in_chunk(chunk, name))
             if any(value is not OTHER for value in values):
                 columns[column_of(name)] = [None if value is OTHER else value for value in values]
@@ -198,6 +195,30 @@ class RunRows:
             elif ref is not None and ref["encoding"] in _IN_RECORDS:
                 value = self._value(name, ref["encoding"], ref["value"])
             yield value
+
+
+def index_of(record: TaskRecord) -> int | None:
+    """The index of a task in the innermost foreach around it, None outside."""
+    indices = [frame["index"] for frame in record.stack if frame["kind"] == "foreach"]
+    return indices[-1] if indices else None
+
+
+def names_in(chunk: Chunk) -> list[str]:
+    """The artifacts that any item of a chunk has."""
+    names = dict.fromkeys(chunk.first.get("artifacts", ()))
+    for each in chunk.each:
+        names |= dict.fromkeys(each.get("artifacts", ()))
+    return list(names)
+
+
+def committed_alone(store: RunStore, step: str) -> Iterator[TaskRecord]:
+    """The records of a step's committed tasks that are in no chunk. One that is damaged is left out, with a warning."""
+    names = [TaskName(step, each) for each in store.tasks_alone(step)]
+    for record in _each(store.alone, names, store.storage.remote):
+        if isinstance(record, DaskflowException):
+            warnings.warn(record.message, DamagedRecordWarning, stacklevel=2)
+        elif record is not None:
+            yield record
 
 
 def plain(value: Any) -> Any:
@@ -227,11 +248,11 @@ def _with(rows: Rows, same: Row) -> Rows:
 
 
 def _each(
-    work: Callable[[TaskName], Row | None], names: list[TaskName], remote: bool
-) -> list[Row | DaskflowException | None]:
+    work: Callable[[TaskName], T | None], names: list[TaskName], remote: bool
+) -> list[T | DaskflowException | None]:
     """What ``work`` returns for each, in order, or the error; where that takes round trips, several at once."""
 
-    def tried(name: TaskName) -> Row | DaskflowException | None:
+    def tried(name: TaskName) -> T | DaskflowException | None:
         try:
             return work(name)
         except (StoreError, DataMissing) as error:
