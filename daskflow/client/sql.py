@@ -74,6 +74,8 @@ def query(sql: str, flow: str, runs: Sequence[str] = (), store: str | None = Non
         try:
             named = _named(connection, sql)
             tables = _Tables(_runs(flow, runs, store))
+            for step in tables.steps:
+                connection.execute(f"create schema {_quoted(step)}").fetchall()
             for name, table in tables.of(named):
                 connection.register(".".join(filter(None, name)), table)
                 _show(connection, name, table.schema.names)
@@ -117,7 +119,6 @@ def _show(connection: Any, name: tuple[str, str], columns: list[str]) -> None:
     front = {f"__{tag}": tag for tag in TAGS} | {tag: tag for tag in TAGS if f"__{tag}" not in columns}
     chosen = [f"{_quoted(each)} as {_quoted(front.get(each) or shown(each))}" for each in columns]
     schema, table = map(_quoted, name)
-    connection.execute(f"create schema if not exists {schema}").fetchall()
     connection.execute(
         f"create view {schema}.{table} as select {', '.join(chosen)} from {_quoted('.'.join(name))}"
     ).fetchall()

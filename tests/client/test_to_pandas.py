@@ -140,8 +140,8 @@ def test_tasks_that_failed_run_or_were_lost_are_rows_too(past: Past, ran: RunSto
 
 
 def test_a_run_is_its_steps_in_order_and_a_flow_its_visible_runs(past: Past, ran: RunStore):
-    past.task(past.run(tags=["user:ada"]), "start/0", artifacts={"other": 1.5})
-    past.task(past.run(user="bob", tags=["user:bob"]), "start/0")
+    past.task(past.run(), "start/0", artifacts={"other": 1.5})
+    past.task(past.run(user="bob"), "start/0")
 
     assert Run("F/1").to_pandas()["step"].tolist() == ["start", "work", "work", "work"]
     namespace(None)

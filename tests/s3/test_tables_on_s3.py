@@ -39,7 +39,10 @@ def saved(url: str, **values: object) -> Task:
     store = new_run(
         storage_at(url), "F", lambda run: {"run": run, "created": timestamp(), "versions": {}, "code": {}}
     )
-    for name, artifacts in (("_parameters/0", {}), ("start/0", values)):
+    for name, artifacts in (
+        ("_parameters/0", {"_graph_info": {"steps": {"start": {}}}}),
+        ("start/0", values),
+    ):
         task = TaskName.of(name)
         writer = ArtifactWriter(store, task, "0.a")
         refs = {key: writer.save(key, value) for key, value in artifacts.items()}
@@ -174,3 +177,20 @@ def test_a_table_of_a_task_is_the_same_object_by_name(bucket: Bucket):
     task = saved(bucket.url(), t=pl.DataFrame({"x": [1]}))
 
     assert DataArtifact(f"{task.pathspec}/t", store=bucket.url()).head().equals(pl.DataFrame({"x": [1]}))
+
+
+def test_sql_reads_of_tables_in_a_bucket_the_columns_that_it_needs(bucket: Bucket, proxy: Proxy):
+    from daskflow.client.sql import query
+
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({f"c{place}": rng.random(ROWS) for place in range(10)})
+    url = f"{bucket.url()}?endpoint_url={proxy.address}"
+    table = saved(url, t=frame).artifacts.t
+
+    sent, answer = fetched(
+        proxy, lambda: query("select task, sum(c3) from start.t group by task", "F", store=url)
+    )
+
+    [(task, total)] = answer.rows
+    assert (task, round(total, 6)) == ("0", round(frame["c3"].sum(), 6))
+    assert sent < table.size / 5
