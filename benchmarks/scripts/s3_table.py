@@ -52,7 +52,7 @@ assert run.load("frame", ref).equals(pd.read_parquet(url))
 
 def one_column():
     """As a lazy frame of the store reads it."""
-    with run.open(ref, whole=False) as file:
+    with run.open(ref) as file:
         return read_columns(file, ref.info, [COLUMN])
 
 

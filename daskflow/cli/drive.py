@@ -19,6 +19,7 @@ from daskflow.flow.flow_decorator import RunEnd, decorators_of
 from daskflow.flow.parameters import parameters_of
 from daskflow.store import retries
 from daskflow.store.sessions import open_session
+from daskflow.task.execute import run_store
 from daskflow.task.launchers import LAUNCHERS
 from daskflow.task.spec import RunContext
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from daskflow.cli.entry import Invocation
+    from daskflow.client.indexer import Indexer
     from daskflow.engine.console import Console
     from daskflow.engine.executor import Executor
     from daskflow.engine.frontier import Frontier, Planned
@@ -174,7 +176,7 @@ def drive(invocation: Invocation, options: Options, begun: Begun) -> int:
         raise
     try:
         session.start_beating()
-        with _ended(session, run) as ended:
+        with _ended(session, run, _indexer(begun.store, run)) as ended:
             begun.prepare()
             invocation.banner()
             status, reason = _drive(invocation, options, begun, run, session)
@@ -212,13 +214,15 @@ def check_cluster(invocation: Invocation, options: Options) -> None:
 
 
 @contextlib.contextmanager
-def _ended(session: Session, run: RunContext) -> Iterator[dict[str, str]]:
+def _ended(session: Session, run: RunContext, indexer: Indexer | None) -> Iterator[dict[str, str]]:
     """End the session, whatever happens, with what was put into the dict or with the error."""
     ended: dict[str, str] = {}
     try:
         yield ended
     except BaseException as error:
         ended |= _ended_by(error)
+        if isinstance(error, RunHeld):
+            indexer = None  # it is for who drives the run now
         raise
     finally:
         LAUNCHERS.close(run)
@@ -226,6 +230,30 @@ def _ended(session: Session, run: RunContext) -> Iterator[dict[str, str]]:
             session.end(ended)
         except StoreError as error:  # a full disk must not hide how the run went
             click.echo(f"{error.headline}: {error.message}", err=True)
+        else:
+            _write_index(indexer)
+
+
+def _indexer(store: RunStore, run: RunContext) -> Indexer | None:
+    """What collects the rows of the run's tasks as they are committed in this process; None if reading them is cheap."""
+    if not store.storage.remote:
+        return None
+    from daskflow.client.indexer import Indexer
+
+    indexer = Indexer(store)
+    run_store(run.store, run.flow, run.run, run.token).when_committed = indexer.add
+    return indexer
+
+
+def _write_index(indexer: Indexer | None) -> None:
+    """Write the indices of the steps; a failure is told and changes nothing."""
+    if indexer is None:
+        return
+    try:
+        indexer.write()
+    except Exception as error:  # noqa: BLE001 - it must not change how the run went
+        why = getattr(error, "message", None) or repr(error)
+        click.echo(f"The index of the run was not written; reading it takes longer. {why}", err=True)
 
 
 def _ended_by(error: BaseException) -> dict[str, str]:

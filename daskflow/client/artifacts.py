@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from daskflow.client.base import OfRun, not_found
+from daskflow.errors import DataException
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
+
+    import polars as pl
+    import pyarrow.dataset as ds
 
     from daskflow.client.tasks import Task
     from daskflow.store.records import ArtifactRef
@@ -94,6 +98,63 @@ class DataArtifact(OfRun[Any]):
     def schema(self) -> Any:
         """Columns of a table with their types, None for everything else."""
         return self._ref.info.get("schema")
+
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """What pandas, Dask and fsspec need beside :attr:`path`: nothing for a directory; of a store on S3 its options.
+
+        ``pandas.read_parquet(artifact.path, storage_options=artifact.storage_options or None)``
+        """
+        return self._storage.storage_options
+
+    def head(self, n: int = 10) -> Any:
+        """The first ``n`` rows of a table, as the type that was set: a frame or series of pandas or polars, or an Arrow table.
+
+        Of the file the row groups are read that have them. Raises ``ValueError`` if ``n`` is negative,
+        :class:`DataException` if it is no table, and as :attr:`data` does.
+        """
+        if n < 0:
+            raise ValueError(f"head({n}): a table has no fewer than 0 rows.")
+        self._require_table("head()")
+        if self.type.startswith("polars") and self.row_group is None:
+            frame = self.scan().head(n).collect()
+            return frame if self.type == "polars.DataFrame" else frame.to_series()
+        return self._store.load_head(self.id, self._ref, n)
+
+    def scan(self) -> pl.LazyFrame:
+        """A table as a polars query, of which nothing is read before ``collect()``; then only what the query needs.
+
+        Of a file that items share the query is over this item's rows. Its columns are those of the file: an index of
+        pandas is among them. Raises :class:`DataException` if it is no table, or polars is not installed.
+        """
+        self._require_table("scan()")
+        from daskflow.client import tables
+
+        try:
+            return tables.scan(self._storage, self._ref)
+        except ModuleNotFoundError as error:
+            if error.name != "polars":
+                raise
+            raise DataException("scan() needs polars, which is not installed: pip install polars.") from error
+
+    def dataset(self) -> ds.FileSystemDataset:
+        """A table as an Arrow dataset: ``to_table(columns=..., filter=...)`` reads the columns and row groups it needs.
+
+        Of a file that items share it is this item's rows. Its columns are those of the file: an index of pandas is among
+        them. Raises :class:`DataException` if it is no table.
+        """
+        self._require_table("dataset()")
+        from daskflow.client import tables
+
+        return tables.dataset(self._storage, self._ref)
+
+    def _require_table(self, asked: str) -> None:
+        if self.encoding == "parquet":
+            return
+        kept = f"a pickle, because {self.why}" if self.why else self.encoding
+        raise DataException(
+            f"{asked} is for tables; artifact '{self.pathspec}' is of type {self.type}, kept as {kept}. Use .data."
+        )
 
     @property
     def created_at(self) -> datetime:

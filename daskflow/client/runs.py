@@ -7,7 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from daskflow.client.base import OfRun, Stored, not_found, storage_of
+from daskflow.client.frames import Rows
 from daskflow.client.namespaces import get_namespace
+from daskflow.client.rows import RunRows
 from daskflow.client.tasks import Step, Task
 from daskflow.errors import NamespaceMismatch, NotFound
 from daskflow.pathspec import TaskName
@@ -20,6 +22,8 @@ from daskflow.store.tags import change_tags, read_tags
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
+
+    import pandas as pd
 
     from daskflow.client.data import Data
     from daskflow.store.tags import Tags
@@ -84,6 +88,14 @@ class Flow(Stored["Run"]):
     def _child_names(self) -> list[str]:
         return [str(number) for number in reversed(run_numbers(self._storage, self.id))]
 
+    def to_pandas(self) -> pd.DataFrame:
+        """The tasks of its runs as a frame, a row each, oldest run first. See :meth:`Step.to_pandas` for the columns."""
+        rows = Rows()
+        for run in reversed(list(self)):
+            found = run._rows()
+            rows.add(found.count, found.columns)
+        return rows.frame()
+
     @property
     def latest_run(self) -> Run:
         """The run with the highest number. Raises :class:`NamespaceMismatch` if all have gone from the namespace."""
@@ -128,6 +140,13 @@ class Run(OfRun[Step]):
         if self._store.task(PARAMETERS) is None:
             return []
         return list(self._store.graph_info()["steps"])
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Its tasks as a frame, a row each, step by step in the order of the graph. See :meth:`Step.to_pandas`."""
+        return self._rows().frame()
+
+    def _rows(self) -> Rows:
+        return RunRows(self._store).of_steps(reversed(self._child_names()))
 
     @property
     def parent(self) -> Flow:

@@ -18,6 +18,8 @@ from daskflow.store.records import moment
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pandas as pd
+
     from daskflow.client.runs import Run
     from daskflow.store.chunks import Chunk
     from daskflow.store.records import ArtifactRef, TaskRecord
@@ -71,6 +73,41 @@ class Step(OfRun["Task"]):
             task._name = name
             task._held = (chunk, place)
             yield task
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Its tasks as a frame, a row each, in the order of their ids. Nothing is unpickled.
+
+        Columns, of whole numbers ``int64``, or ``Int64`` where one is missing:
+
+        ``run``, ``step``, ``task``
+            Number of the run, name of the step, id of the task.
+        ``index``
+            Of its item in the innermost foreach; missing outside.
+        ``attempt``
+            Number of the attempt that the row is about, from 0: the one that succeeded, or the last one.
+        ``status``
+            ``successful``, ``failed``, ``running``, or ``lost`` if it never ended and its driver died.
+        ``started``, ``finished``
+            Times in UTC, to the microsecond; what is not known is missing.
+        ``seconds``, ``cpu_seconds``
+            From start to end, and used by its process, in user and system mode. Tasks that shared a process have the
+            same part of its time each.
+        ``peak_memory``
+            The most that its process had resident, bytes.
+        ``worker``, ``pid``
+            The host that it ran on, and the process there.
+
+        Then by name a column for each public artifact that is a single value and stands in a record (encodings ``json``
+        and ``typed-json``): numbers, truth values, texts, None, times and the like; also those that a task inherited, and
+        the run's parameters and constants. Whole numbers are ``int64`` or ``Int64``, others ``float64``, truth values
+        ``bool`` or ``boolean``, times with a zone in UTC; dates, decimals and what has several types are objects. An artifact
+        with the name of a column above has an underscore behind it.
+
+        A task whose record is damaged is left out, with a :class:`DamagedRecordWarning`.
+        """
+        from daskflow.client.rows import RunRows
+
+        return RunRows(self._store).of_steps([self.id]).frame()
 
     @property
     def parent(self) -> Run:

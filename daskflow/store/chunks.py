@@ -322,10 +322,11 @@ class Chunks:
             raise DataMissing(f"{self._storage.locate(path)} exists and can't be read.")
         return winner
 
-    def look(self, step: str) -> None:
-        """See which chunks of a step there are by now."""
+    def look(self, step: str) -> list[str]:
+        """See which chunks of a step there are by now; the names of all that is in the step's folder."""
         found: dict[tuple[tuple[int, ...], int], list[TaskRange]] = {}
-        for file in self._storage.names(self._layout.step(step)):
+        names = self._storage.names(self._layout.step(step))
+        for file in names:
             if tasks := chunk_of(step, file):
                 found.setdefault((tasks.outer, tasks.iteration), []).append(tasks)
         for ranges in found.values():
@@ -333,6 +334,7 @@ class Chunks:
                 key=lambda tasks: (tasks.first, -tasks.count)
             )  # of two, what one was cut into comes later
         self._there[step] = found
+        return names
 
     def pieces(self, tasks: TaskRange) -> Iterator[tuple[TaskRange, Chunk | None]]:
         """Tasks with the chunks that they are committed with; those that are in none come one by one, with None."""

@@ -14,7 +14,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, BinaryIO, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 
 from daskflow.errors import SettingsError, StoreError
 
@@ -49,6 +49,15 @@ class Faulty:
     def locate(self, path: str) -> str:
         """The path or URL by which any other program opens the file."""
         return self._storage.locate(path)
+
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """What fsspec needs beside what :meth:`locate` says."""
+        return self._storage.storage_options
+
+    def polars_options(self) -> dict[str, Any]:
+        """The arguments that polars needs beside what :meth:`locate` says."""
+        return self._storage.polars_options()
 
     def prepare_fork(self) -> None:
         """To be called in a process whose forks will use it."""

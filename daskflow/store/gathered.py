@@ -78,7 +78,7 @@ def _frame(store: RunStore, name: str, ref: ArtifactRef, columns: Sequence[Any] 
     """A frame of pandas, whichever library made it."""
     own = ref.encoding == "parquet" and ref.type == "pandas.DataFrame" and "row_group" not in ref.info
     if own and columns is not None:
-        with store.open(ref, whole=False) as file:
+        with store.open(ref) as file:
             found = read_columns(file, ref.info, columns)
         if found is not None:
             return found[list(columns)]

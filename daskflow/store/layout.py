@@ -15,6 +15,7 @@
     TrainFlow/12/train/chunk.0..49.json           the commit of items 0 to 49 of a wide foreach; create-only
     TrainFlow/12/train/chunk.0..49.0.x7k2/features.parquet  artifact `features` of each of them, a row group an item
     TrainFlow/12/train/plan.0.json                into which chunks its items were cut first; create-only
+    TrainFlow/12/train/index.parquet              in a bucket: what the task.json say, a row each; not needed
 """
 
 from __future__ import annotations
@@ -43,6 +44,12 @@ def new_execution(attempt: int) -> str:
     return f"{attempt}.{time.time_ns() // 1_000_000:011x}{secrets.token_hex(3)}"
 
 
+def began_at(execution: str) -> float | None:
+    """When an execution of that name began, in seconds of the epoch, by the clock of its worker; None if it does not say."""
+    found = _EXECUTION.fullmatch(execution)
+    return int(found[1], 16) / 1000 if found else None
+
+
 def file_name(artifact: str) -> str:
     """An artifact's name as a file name.
 
@@ -57,6 +64,7 @@ def file_name(artifact: str) -> str:
     return f"{kept}.{hashlib.blake2b(raw, digest_size=8).hexdigest()}"
 
 
+_EXECUTION = re.compile(r"[0-9]+\.([0-9a-f]{11})[0-9a-f]{6}")
 _CHUNK = re.compile(r"chunk\.([0-9.-]+)\.json")
 _PLAN = re.compile(r"plan\.([0-9]+)\.json")
 
@@ -121,6 +129,10 @@ class Layout:
     def step(self, step: str) -> str:
         """The folder of a step's tasks."""
         return f"{self.root}/{step}"
+
+    def index(self, step: str) -> str:
+        """What the records of a step's tasks say, a row each: derived from them, and not needed."""
+        return f"{self.root}/{step}/index.parquet"
 
     def task(self, task: TaskName) -> str:
         """The folder of a task."""

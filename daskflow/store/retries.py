@@ -13,7 +13,7 @@ import math
 import random
 import sys
 import time
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from daskflow.errors import StoreError, Unavailable
 
@@ -111,6 +111,15 @@ class Retrying:
     def locate(self, path: str) -> str:
         """The path or URL by which any other program opens the file."""
         return self._storage.locate(path)
+
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """What fsspec needs beside what :meth:`locate` says."""
+        return self._storage.storage_options
+
+    def polars_options(self) -> dict[str, Any]:
+        """The arguments that polars needs beside what :meth:`locate` says."""
+        return self._storage.polars_options()
 
     def prepare_fork(self) -> None:
         """To be called in a process whose forks will use it."""

@@ -93,7 +93,13 @@ class Taken:
 
 
 class RunStore:
-    """Everything one run has in the store."""
+    """Everything one run has in the store.
+
+    Attributes
+    ----------
+    when_committed
+        Called with each record that this object commits to a remote storage, in the thread that does so.
+    """
 
     def __init__(self, storage: Storage, flow: str, run: str) -> None:
         self.storage = storage
@@ -102,6 +108,7 @@ class RunStore:
         self.layout = Layout(flow, run)
         self.chunks = Chunks(storage, self.layout)
         self.items = Items(storage)
+        self.when_committed: Callable[[TaskRecord], None] = lambda _: None
         self._committed: dict[TaskName, TaskRecord] = {}
         self._parts_of_plan: dict[str, int] = {}
         self._plan_of_others: dict[str, list[TaskRange]] = {}
@@ -276,6 +283,7 @@ class RunStore:
                 self.storage.remote
             ):  # else it is cheap to read, and who commits a hundred thousand reads hardly any
                 self.remember(record)
+                self.when_committed(record)
             return record
         winner = self.task(record.name)
         if winner is None:
@@ -301,22 +309,32 @@ class RunStore:
         found.update(
             name.task_id for chunk in self.chunks_of(step) if chunk.done for name in chunk.done.names()
         )
-        return sorted(found, key=_natural)
+        return sorted(found, key=natural_order)
+
+    def alone(self, name: TaskName) -> TaskRecord | None:
+        """The commit of a task of :meth:`tasks_alone`, None if it has none. Raises :class:`DamagedRecord` if it is."""
+        record = self._committed.get(name) or self.committed_alone(name)
+        if record is None and self.origin is not None and name in self.origin.tasks:
+            return self.origin.store.alone(name)
+        return record
 
     def tasks_alone(self, step: str) -> list[str]:
         """Ids of a step's tasks but for those that are committed with others in a chunk."""
-        self.chunks.look(step)
-        folders = (name for name in self.storage.names(self.layout.step(step)) if _is_task_id(name))
+        folders = (name for name in self.chunks.look(step) if _is_task_id(name))
         found = {name for name in folders if self.chunks.holding(TaskName(step, name)) is None}
         if self.origin is not None:
             taken = [each for each in self.origin.tasks.ranges() if each.step == step]
             pieces = (piece for each in taken for piece, chunk in self.pieces(each) if chunk is None)
             found.update(piece.name().task_id for piece in pieces)
-        return sorted(found, key=_natural)
+        return sorted(found, key=natural_order)
 
     def chunks_of(self, step: str) -> Iterator[Chunk]:
         """The chunks of a step, as far as the run has their items."""
         self.chunks.look(step)
+        return self.chunks_seen(step)
+
+    def chunks_seen(self, step: str) -> Iterator[Chunk]:
+        """Those of :meth:`chunks_of` that were there at the last look, such as that of :meth:`tasks_alone`."""
         yield from self.chunks.of(step)
         if self.origin is not None:
             for tasks in self.origin.tasks.ranges():
@@ -384,10 +402,21 @@ class RunStore:
         another reason, and :class:`StoreError` if the file can't be read; the first two name the artifact.
         """
         found = self.resolve(name, ref)
+        return self._loaded(
+            name, found, lambda: decode(found.encoding, found.info, found.inline, _File(self, found))
+        )
+
+    def load_head(self, name: str, ref: ArtifactRef, rows: int) -> Any:
+        """The first rows of a table that stands in a Parquet file, as its type. Raises as :meth:`load`."""
+        from daskflow.store.serializers.parquet import head
+
+        return self._loaded(name, ref, lambda: head(ref.info, lambda: self.open(ref), rows))
+
+    def _loaded(self, name: str, found: ArtifactRef, load: Callable[[], Any]) -> Any:
         place = f" from {self.storage.locate(found.path)}" if found.path else ""
         trouble = f"Artifact '{name}' of {self.flow}/{self.run} ({found.type}) can't be loaded{place}"
         try:
-            return retried(lambda: decode(found.encoding, found.info, found.inline, _File(self, found)))
+            return retried(load)
         except (DataMissing, DataException) as error:
             raise type(error)(f"{trouble}: {error.message}") from error
         except (DaskflowException, MemoryError):
@@ -395,20 +424,21 @@ class RunStore:
         except Exception as error:  # a damaged pickle may raise anything, and so may a class that is loaded
             raise DataException(f"{trouble}: {error!r}.") from error
 
-    def open(self, ref: ArtifactRef, whole: bool = True) -> BinaryIO:
-        """The file of an artifact, of which the ``whole`` is to be read, or some.
-
-        Raises :class:`DataMissing` if there is none, or it is gone.
-        """
+    def open(self, ref: ArtifactRef) -> BinaryIO:
+        """The file of an artifact. Raises :class:`DataMissing` if there is none, or it is gone."""
         if ref.path is None:
             raise DataMissing("Its record holds neither the value nor a path to it.")
         try:
-            file = self.storage.open(ref.path, ref.info.get("version_id"))
+            return self.storage.open(ref.path, ref.info.get("version_id"))
         except FileNotFoundError:
             raise DataMissing("There is no such file.") from None
+
+    def open_whole(self, ref: ArtifactRef) -> BinaryIO:
+        """The same, for one who will read all of it. Raises as :meth:`open`."""
+        file = self.open(ref)
         if not self.storage.remote:
             return file
-        whole = whole and ref.encoding == "parquet" and ref.info.get("row_group") is None
+        whole = ref.encoding == "parquet" and ref.info.get("row_group") is None
         if whole and ref.size <= MOST_READ_AHEAD:  # at once, as all of it will be wanted
             return io.BytesIO(file.read())
         return file if ref.encoding == "parquet" else io.BufferedReader(cast("io.RawIOBase", file))
@@ -422,7 +452,7 @@ class _File:
         self._ref = ref
 
     def __call__(self) -> BinaryIO:
-        return self._store.open(self._ref)
+        return self._store.open_whole(self._ref)
 
     @property
     def folder(self) -> Folder:
@@ -443,7 +473,8 @@ def _is_execution(name: str) -> bool:
     return _EXECUTION.fullmatch(name) is not None and not name.endswith(".json")
 
 
-def _natural(task_id: str) -> tuple[tuple[int, ...], int]:
+def natural_order(task_id: str) -> tuple[tuple[int, ...], int]:
+    """Sorts ids of tasks by their indices, then by the iteration."""
     indices, _, iteration = task_id.partition(".")
     return tuple(map(int, indices.split("-"))), int(iteration or 0)
 

@@ -15,11 +15,12 @@ import io
 import os
 import re
 import threading
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from daskflow.errors import OverwrittenWarning, SettingsError, StoreError, Unavailable
 
@@ -39,6 +40,8 @@ TAIL_BYTES = 64 << 10
 LEAST_AHEAD = 256 << 10
 """Who reads an object from the start to the end in small pieces gets at least so much at once, and twice as much each time."""
 MOST_CONNECTIONS = 64
+GOOD_SECONDS = 300
+"""Credentials that pass are good for more than this: the SDK renews them ten minutes before their end."""
 _URL = re.compile(r"s3://([^/?]+)(?:/([^?]*))?(?:\?(.*))?", re.DOTALL)
 _BUSY = frozenset(
     {
@@ -210,26 +213,63 @@ class S3Storage:
                 self._client.close()
                 self._unused = True
 
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """What s3fs needs to reach it as we do: nothing is cached, and no more is read than asked for."""
+        given = {
+            "profile": self._options.get("profile"),
+            "endpoint_url": self._options.get("endpoint_url"),
+            "client_kwargs": _given(region_name=self._options.get("region")),
+            "s3_additional_kwargs": self.encryption(),
+        }
+        return _given(**given) | {
+            "config_kwargs": self._config(),
+            "use_listings_cache": False,
+            "default_cache_type": "none",
+        }
+
+    def polars_options(self) -> dict[str, Any]:
+        """What polars, which knows nothing of the configuration of the AWS SDKs, needs to reach it as we do."""
+        client = self.client()
+        endpoint = urlsplit(client.meta.endpoint_url)
+        virtual = self._addressing_style() == "virtual" or (
+            self._addressing_style() == "auto" and "." not in self._bucket
+        )
+        host = f"{self._bucket}.{endpoint.netloc}" if virtual else endpoint.netloc
+        options = _given(
+            aws_region=client.meta.region_name,
+            aws_endpoint_url=f"{endpoint.scheme}://{host}",
+            aws_virtual_hosted_style_request=str(virtual).lower(),
+            aws_allow_http="true" if endpoint.scheme == "http" else None,
+        )
+        return {"storage_options": options, "credential_provider": Credentials(self._options.get("profile"))}
+
+    def _addressing_style(self) -> str:
+        own = bool({"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"} & os.environ.keys())
+        style = "path" if own or "endpoint_url" in self._options else "auto"
+        return self._options.get("addressing_style", style)
+
+    def _config(self) -> dict[str, Any]:
+        """The configuration of every client, ours and others'."""
+        return {
+            "max_pool_connections": MOST_CONNECTIONS,
+            "connect_timeout": 10,
+            "read_timeout": 60,
+            "tcp_keepalive": True,
+            "s3": {"addressing_style": self._addressing_style()},
+        }
+
     def _new_client(self) -> Any:
         import botocore.session
         from botocore.config import Config
 
-        own = bool({"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"} & os.environ.keys())
-        style = "path" if own or "endpoint_url" in self._options else "auto"
-        config = Config(
-            max_pool_connections=MOST_CONNECTIONS,
-            connect_timeout=10,
-            read_timeout=60,
-            tcp_keepalive=True,
-            s3={"addressing_style": self._options.get("addressing_style", style)},
-        )
         with self._explained("reach", ""):
             session = botocore.session.Session(profile=self._options.get("profile"))
             return session.create_client(
                 "s3",
                 region_name=self._options.get("region"),
                 endpoint_url=self._options.get("endpoint_url"),
-                config=config,
+                config=Config(**self._config()),
             )
 
     def _key(self, path: str) -> str:
@@ -237,11 +277,9 @@ class S3Storage:
 
     def encryption(self) -> dict[str, str]:
         """How S3 is to encrypt what is written, as its operations want it."""
-        given = {
-            "ServerSideEncryption": self._options.get("sse"),
-            "SSEKMSKeyId": self._options.get("sse_kms_key_id"),
-        }
-        return {name: value for name, value in given.items() if value}
+        return _given(
+            ServerSideEncryption=self._options.get("sse"), SSEKMSKeyId=self._options.get("sse_kms_key_id")
+        )
 
     def _put(self, path: str, data: bytes, **conditions: str) -> Any:
         return self.client().put_object(
@@ -256,6 +294,37 @@ class S3Storage:
     def _explained(self, verb: str, path: str) -> Iterator[None]:
         with explained(verb, self.locate(path)):
             yield
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Those that say anything."""
+    return {name: value for name, value in options.items() if value}
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What the AWS SDKs find for a profile, in the words of polars, which asks whenever it needs them."""
+
+    profile: str | None = None
+
+    def __call__(self) -> tuple[dict[str, str | None], int | None]:
+        """The keys, and until when they are good if they pass. Raises :class:`StoreError` if there are none."""
+        import botocore.session
+        from botocore.credentials import RefreshableCredentials
+        from botocore.exceptions import NoCredentialsError
+
+        with explained("read", "s3://"):
+            found = botocore.session.Session(profile=self.profile).get_credentials()
+            if found is None:
+                raise NoCredentialsError
+            keys = found.get_frozen_credentials()
+        names = {
+            "aws_access_key_id": keys.access_key,
+            "aws_secret_access_key": keys.secret_key,
+            "aws_session_token": keys.token,
+        }
+        passes = isinstance(found, RefreshableCredentials)
+        return _given(**names), int(time.time()) + GOOD_SECONDS if passes else None
 
 
 class _Reader(io.RawIOBase):

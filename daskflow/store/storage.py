@@ -93,6 +93,15 @@ class Storage(Protocol):
         """The path or URL by which any other program opens the file."""
         ...
 
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """What fsspec, and so pandas, Dask and others, need beside what :meth:`locate` says. Nothing is opened for it."""
+        ...
+
+    def polars_options(self) -> dict[str, Any]:
+        """The arguments that polars needs beside what :meth:`locate` says."""
+        ...
+
     def prepare_fork(self) -> None:
         """To be called in a process whose forks will use it, once that itself has done so."""
         ...
@@ -127,6 +136,15 @@ class LocalStorage:
 
     def prepare_fork(self) -> None:
         """A directory needs nothing of the kind."""
+
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """A path is all it takes."""
+        return {}
+
+    def polars_options(self) -> dict[str, Any]:
+        """A path is all it takes."""
+        return {}
 
     def locate(self, path: str) -> str:
         """The absolute path."""

@@ -20,6 +20,7 @@ DOCUMENTS += [
     "docs/debugging.md",
     "docs/decorators.md",
     "docs/wide-foreach.md",
+    "docs/tables.md",
     "docs/settings.md",
     "docs/where-your-data-is.md",
     "docs/larger-than-memory.md",
@@ -59,9 +60,9 @@ def follow_console(block: str, folder: Path) -> None:
         words = shlex.split(command, comments=True)
         if words[0] == "make":  # covered by the continuous integration itself
             continue
-        assert words[0] == "python"
+        start = {"python": [], "daskflow": ["-c", "from daskflow.cli.tool import main; main()"]}[words[0]]
         typed = "".join(line.removeprefix(PROMPT) + "\n" for line in expected if line.startswith(PROMPT))
-        done = run([sys.executable, *words[1:]], folder, typed)
+        done = run([sys.executable, *start, *words[1:]], folder, typed)
         assert (done.returncode != 0) == command.endswith("# fails"), f"{command}\n{done.stdout}"
         for line in (line for line in expected if not line.startswith(PROMPT)):
             assert matches(line, done.stdout), f"{command}: no line like {line!r} in\n{done.stdout}"

@@ -7,6 +7,7 @@ its library is in ``sys.modules``.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -15,7 +16,7 @@ from daskflow.store.serializers.base import Create, Encoded, OpenFile, Refused, 
 from daskflow.store.serializers.pickles import pickle_fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import ModuleType
 
     import pyarrow as pa
@@ -75,22 +76,13 @@ class ParquetSerializer(Serializer):
         kind = info["producer"]
         group = info.get("row_group")
         with open_file() as file:
-            if kind.startswith("polars"):
+            if kind.startswith("polars") and group is None:
                 from daskflow.store.serializers import polars_frames
 
-                own = group is None
-                frame = polars_frames.read(file) if own else polars_frames.of_arrow(read_table(file, group))
+                frame = polars_frames.read(file)
                 return frame if kind == "polars.DataFrame" else frame.to_series()
-            table = read_table(file, group)
-        if kind == "pyarrow.Table":
-            from daskflow.store.serializers import arrow_tables
-
-            return arrow_tables.restore(table, info)
-        from daskflow.store.serializers import pandas_frames
-
-        columns, metadata = list(table.columns), table.schema.metadata
-        del table  # each column is let go as soon as it is converted
-        return pandas_frames.restore(columns, metadata, info)
+            tables = [read_table(file, group)]
+        return _restored(tables, info)
 
     def fingerprint(self, value: Any) -> str | None:
         """By column, so that what pandas does to its blocks while one reads is no change."""
@@ -102,6 +94,40 @@ class ParquetSerializer(Serializer):
         from daskflow.store.serializers.table_fingerprint import pandas_fingerprint, polars_fingerprint
 
         return pandas_fingerprint(value) if str(kind).startswith("pandas") else polars_fingerprint(value)
+
+
+def head(info: Mapping[str, Any], open_file: OpenFile, rows: int) -> Any:
+    """The first rows of a table, as its type; of the file the row groups are read that have them.
+
+    Not for a file that polars wrote. Raises :class:`DataMissing` if the file is damaged.
+    """
+    with open_file() as file:
+        tables = [read_head(file, rows, info.get("row_group"))]
+    spec = info.get("pandas")
+    if spec is not None and "range" in spec["index"]:
+        start, _, step = spec["index"]["range"]
+        index = spec["index"] | {"range": [start, start + step * len(tables[0]), step]}
+        info = {**info, "pandas": spec | {"index": index}}
+    return _restored(tables, info)
+
+
+def _restored(tables: list[pa.Table], info: Mapping[str, Any]) -> Any:
+    """What was stored as the one table, which is let go as soon as possible."""
+    kind, table = info["producer"], tables.pop()
+    if kind.startswith("polars"):
+        from daskflow.store.serializers import polars_frames
+
+        frame = polars_frames.of_arrow(table)
+        return frame if kind == "polars.DataFrame" else frame.to_series()
+    if kind == "pyarrow.Table":
+        from daskflow.store.serializers import arrow_tables
+
+        return arrow_tables.restore(table, info)
+    from daskflow.store.serializers import pandas_frames
+
+    columns, metadata = list(table.columns), table.schema.metadata
+    del table  # each column is let go as soon as it is converted
+    return pandas_frames.restore(columns, metadata, info)
 
 
 def plan_of(value: Any, kind: str) -> TablePlan | str:
@@ -117,12 +143,42 @@ def plan_of(value: Any, kind: str) -> TablePlan | str:
 
 def read_table(file: BinaryIO, row_group: int | None = None) -> pa.Table:
     """What is in a Parquet file, or in one row group of it. Raises :class:`DataMissing` if it is damaged."""
+    import pyarrow.parquet as pq
+
+    with _undamaged():
+        found = pq.ParquetFile(file)
+        return found.read() if row_group is None else found.read_row_group(row_group)
+
+
+def read_head(file: BinaryIO, rows: int, row_group: int | None = None) -> pa.Table:
+    """The first rows of a Parquet file, or of one row group of it. Raises :class:`DataMissing` if it is damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    with _undamaged():
+        found = pq.ParquetFile(file, pre_buffer=False)
+        groups, there = [], 0
+        for group in range(found.num_row_groups) if row_group is None else [row_group]:
+            if there >= rows:
+                break
+            groups.append(group)
+            there += found.metadata.row_group(group).num_rows
+        batches, left = [], rows
+        for batch in found.iter_batches(max(1, min(rows, 65_536)), groups) if groups else ():
+            batches.append(batch.slice(0, left))
+            left -= len(batches[-1])
+            if not left:
+                break
+        return pa.Table.from_batches(batches, found.schema_arrow)
+
+
+@contextlib.contextmanager
+def _undamaged() -> Iterator[None]:
+    """Raises :class:`DataMissing` if what is read in it is damaged."""
+    import pyarrow as pa
+
     try:
-        found = pq.ParquetFile(file)
-        return found.read() if row_group is None else found.read_row_group(row_group)
+        yield
     except (pa.ArrowException, OSError) as error:
         if getattr(error, "errno", None) is not None:  # the system's, not Arrow's: the file can't be reached
             raise

@@ -93,6 +93,13 @@ class TypedJsonSerializer(Serializer):
             raise DataMissing(f"The record of a value is damaged: {error!r}") from error
 
 
+def is_single(form: Any) -> bool:
+    """Whether a form is that of one value, be it a number, a text or a time, and of no collection."""
+    if type(form) is dict:
+        return _is_tagged(form) and next(iter(form))[1:] in _SCALARS
+    return type(form) is not list
+
+
 class _NoForm(Exception):
     """The reason why a value has no form."""
 

@@ -1,0 +1,55 @@
+"""The index of each step of a run, written when the run ends by who drove it."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from daskflow.client.index import encoded
+from daskflow.client.rows import RunRows
+from daskflow.errors import DaskflowException
+from daskflow.store.layout import PARAMETERS
+
+if TYPE_CHECKING:
+    from daskflow.client.frames import Row
+    from daskflow.store.records import TaskRecord
+    from daskflow.store.runs import RunStore
+
+MOST_READ = 5_000
+"""Records of a step that are read for its index; those of a local cluster are at hand. More are left to who asks for them."""
+STEPS_AT_ONCE = 4
+
+
+class Indexer:
+    """Collects rows while a run is driven, and writes them in the end."""
+
+    def __init__(self, store: RunStore) -> None:
+        self._store = store
+        self._rows = RunRows(store)
+        self._at_hand: dict[str, dict[str, Row]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, record: TaskRecord) -> None:
+        """Know of a commit. It is called by the thread that made it; one that can't be told of now is read in the end."""
+        try:
+            row = self._rows.of_record(record)
+        except DaskflowException:  # what it refers to can't be read now
+            return
+        with self._lock:
+            self._at_hand.setdefault(record.step, {})[record.task] = row
+
+    def write(self) -> None:
+        """Write the index of each step. Raises :class:`StoreError`."""
+        steps = [step for step in self._store.steps() if step != PARAMETERS.step]
+        with ThreadPoolExecutor(STEPS_AT_ONCE, "daskflow-index") as pool:
+            list(pool.map(self._write, steps))
+
+    def _write(self, step: str) -> None:
+        ids, at_hand = self._store.tasks_alone(step), self._at_hand.get(step, {})
+        lacking = [each for each in ids if each not in at_hand][:MOST_READ]
+        known = at_hand | self._rows.committed(step, lacking)
+        rows = [known[each] for each in ids if each in known]
+        if rows:
+            same = {"run": int(self._store.run), "step": step} | self._rows.parameters
+            self._store.storage.replace(self._store.layout.index(step), encoded(rows, same))

@@ -1,0 +1,174 @@
+"""The tables of all tasks of a step under one name as one, with ``run``, ``task`` and ``index`` in front."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from daskflow.client.rows import committed_alone, index_of, names_in
+from daskflow.client.tables import filesystem_of, fragments
+from daskflow.errors import DataException
+from daskflow.store.records import ArtifactRef
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    from daskflow.store.runs import RunStore
+    from daskflow.store.storage import Storage
+
+
+@dataclass(frozen=True)
+class Part:
+    """The table of one task."""
+
+    run: int
+    task: str
+    index: int | None
+    ref: ArtifactRef
+
+
+TAGS = ("run", "task", "index")
+"""The columns in front."""
+
+
+def shown(column: str) -> str:
+    """The name of a table's own column, with an underscore more if it is called as one of :data:`TAGS`."""
+    return f"{column}_" if column.rstrip("_").lower() in TAGS else column
+
+
+def union_of(
+    stores: list[RunStore], step: str, wanted: Collection[str] | None, columns: Collection[str] | None
+) -> Iterator[tuple[str, pa.Table | ds.Dataset]]:
+    """The tables of a step, by the names of their artifacts.
+
+    Where a table has a column of its own with the name of one of :data:`TAGS`, the column in front is called ``__run`` and
+    so on.
+
+    Parameters
+    ----------
+    stores
+        The runs.
+    step
+        The step.
+    wanted
+        Names of artifacts in small letters; None for all.
+    columns
+        Names of columns, as shown, in small letters, that will be asked for; None for all.
+
+    Raises :class:`DataException` if the tables of different tasks do not go together.
+    """
+    import pyarrow as pa
+
+    parts: dict[str, list[Part]] = defaultdict(list)
+    for store in stores:
+        for name, part in _parts(store, step, wanted):
+            parts[name].append(part)
+    for name in sorted(parts):
+        try:
+            yield name, _union(stores[0].storage, parts[name], columns)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise DataException(
+                f"The tables {step}.{name} of different tasks do not go together: {error} Choose runs with --run."
+            ) from error
+
+
+def _parts(store: RunStore, step: str, wanted: Collection[str] | None) -> Iterator[tuple[str, Part]]:
+    run = int(store.run)
+
+    def is_wanted(name: str) -> bool:
+        return not name.startswith("_") and (wanted is None or name.lower() in wanted)
+
+    for record in committed_alone(store, step):
+        for name, ref in record.artifacts.items():
+            if ref.encoding == "parquet" and is_wanted(name):
+                yield name, Part(run, record.task, index_of(record), ref)
+    for chunk in store.chunks_seen(step):
+        for name in filter(is_wanted, names_in(chunk)):
+            for place, task in enumerate(chunk.tasks.part(0, len(chunk.each)).names()):
+                found = chunk.ref(place, name)
+                if found is not None and found["encoding"] == "parquet":
+                    index = chunk.tasks.first + place
+                    yield name, Part(run, task.task_id, index, ArtifactRef.of_json(found))
+
+
+def _union(storage: Storage, parts: list[Part], columns: Collection[str] | None) -> pa.Table | ds.Dataset:
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    own = [part for part in parts if part.ref.info.get("row_group") is None]
+    tags = _tags(parts)
+    found = fragments(storage, [(part.ref, _expression(part, tags)) for part in own])
+    examples = {_kind(part): fragment for part, fragment in zip(own, found, strict=True)}
+    shared = _read_shared(storage, parts, tags, columns)
+    front = pa.schema([(tags["run"], pa.int64()), (tags["task"], pa.string()), (tags["index"], pa.int64())])
+    schemas = [
+        front,
+        *(each.physical_schema for each in examples.values()),
+        *(each.schema for each in shared),
+    ]
+    schema = pa.unify_schemas([each.remove_metadata() for each in schemas], promote_options="permissive")
+    tables = pa.concat_tables([schema.empty_table(), *shared], promote_options="permissive").cast(schema)
+    if not found:
+        return tables
+    files = ds.FileSystemDataset(found, schema, found[0].format, filesystem_of(storage))
+    return ds.UnionDataset(schema, [files, ds.InMemoryDataset(tables)]) if shared else files
+
+
+def _tags(parts: list[Part]) -> dict[str, str]:
+    """How the columns in front are called."""
+    own = {name.lower() for part in parts for name, _ in part.ref.info["schema"]}
+    return {tag: f"__{tag}" if tag in own else tag for tag in TAGS}
+
+
+def _kind(part: Part) -> str:
+    """The same for files that have the same columns."""
+    return json.dumps([part.ref.type, part.ref.info["schema"]])
+
+
+def _expression(part: Part, tags: dict[str, str]) -> Any:
+    """What holds for all rows of a task's table."""
+    import pyarrow.dataset as ds
+
+    found = (ds.field(tags["run"]) == part.run) & (ds.field(tags["task"]) == part.task)
+    return found if part.index is None else found & (ds.field(tags["index"]) == part.index)
+
+
+def _read_shared(
+    storage: Storage, parts: list[Part], tags: dict[str, str], columns: Collection[str] | None
+) -> list[pa.Table]:
+    """The tables that stand in files with others, a file at a time: they are small."""
+    files: dict[str, list[Part]] = defaultdict(list)
+    for part in parts:
+        if part.ref.info.get("row_group") is not None:
+            files[str(part.ref.path)].append(part)
+    return [_read_parts(storage, each, tags, columns) for each in files.values()]
+
+
+def _read_parts(
+    storage: Storage, parts: list[Part], tags: dict[str, str], columns: Collection[str] | None
+) -> pa.Table:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    groups = [part.ref.info["row_group"] for part in parts]
+    with storage.open(str(parts[0].ref.path)) as opened:
+        file = pq.ParquetFile(opened)
+        names = [
+            name for name in file.schema_arrow.names if columns is None or shown(name).lower() in columns
+        ]
+        table = file.read_row_groups(groups, columns=names).replace_schema_metadata(None)
+    counts = [part.ref.info["rows"] for part in parts]
+    places = pa.array(np.repeat(np.arange(len(parts)), counts))
+    front = {
+        tags["run"]: pa.array([part.run for part in parts], pa.int64()),
+        tags["task"]: pa.array([part.task for part in parts], pa.string()),
+        tags["index"]: pa.array([part.index for part in parts], pa.int64()),
+    }
+    fields = {name: values.take(places) for name, values in front.items()}
+    return pa.table(fields | dict(zip(table.column_names, table.columns, strict=True)))
