@@ -118,14 +118,22 @@ class S3Storage:
 
     def exists(self, path: str) -> bool:
         """Whether there is such an object."""
+        return self._head(path) is not None
+
+    def made_by(self, path: str) -> int | None:
+        """By when the object was there at the latest: S3 tells whole seconds."""
+        found = self._head(path)
+        return None if found is None else (int(found["LastModified"].timestamp()) + 1) * 1_000_000_000
+
+    def _head(self, path: str) -> Any:
+        """What S3 tells of an object, None if there is none."""
         with self._explained("look for", path):
             try:
-                self.client().head_object(Bucket=self._bucket, Key=self._key(path))
+                return self.client().head_object(Bucket=self._bucket, Key=self._key(path))
             except Exception as error:
                 if _code(error) in ("404", "NoSuchKey", "NotFound"):
-                    return False
+                    return None
                 raise
-        return True
 
     def names(self, path: str) -> list[str]:
         """Names directly below ``path``. Never from a cache."""

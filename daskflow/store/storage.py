@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 TEMPORARY = ".tmp-"
 """How the names of unfinished files begin."""
 MAX_REMEMBERED = 1000
+TICK_NANOSECONDS = 20_000_000
+"""By how much the time of a file may lag behind the clock."""
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 
@@ -89,6 +91,10 @@ class Storage(Protocol):
         """Whether there is such a file."""
         ...
 
+    def made_by(self, path: str) -> int | None:
+        """By when the file was there at the latest, in nanoseconds of the epoch by the store's clock; None if it is not."""
+        ...
+
     def locate(self, path: str) -> str:
         """The path or URL by which any other program opens the file."""
         ...
@@ -150,6 +156,14 @@ class LocalStorage:
             except (FileNotFoundError, NotADirectoryError):
                 return False
             return True
+
+    def made_by(self, path: str) -> int | None:
+        """By when the file was there at the latest: the system's clock for files goes on in ticks."""
+        with _explained("look for", self.locate(path)):
+            try:
+                return os.stat(self.locate(path)).st_ctime_ns + TICK_NANOSECONDS
+            except (FileNotFoundError, NotADirectoryError):
+                return None
 
     def names(self, path: str) -> list[str]:
         """Names directly below ``path``, unfinished temporary files left out."""
