@@ -15,7 +15,8 @@ from daskflow.errors import OverwrittenWarning, SettingsError, StoreError, Unava
 from daskflow.pathspec import TaskName
 from daskflow.store import retries, s3
 from daskflow.store.artifacts import ArtifactWriter
-from daskflow.store.runs import new_run, run_numbers
+from daskflow.store.records import TaskRecord, timestamp
+from daskflow.store.runs import RunStore, new_run, run_numbers
 from daskflow.store.storage import storage_at
 
 if TYPE_CHECKING:
@@ -91,6 +92,20 @@ def test_of_eight_processes_that_start_a_run_at_once_each_gets_its_own_number(st
 
     assert sorted(answers, key=int) == [str(number) for number in range(1, 9)]
     assert run_numbers(storage, "F") == list(range(1, 9))
+
+
+def test_of_eight_processes_that_commit_one_task_one_wins_and_all_are_told_by_whom(storage: Storage):
+    run = new_run(storage, "F", lambda number: {"run": number})
+
+    def commits(execution: str) -> Any:
+        now = timestamp()
+        record = TaskRecord("F", run.run, "s", "0", 0, execution, "ok", now, now)
+        return lambda: RunStore(storage, "F", run.run).commit(record).execution
+
+    answers = at_once([commits(f"0.{name}") for name in "abcdefgh"])
+
+    assert len(set(answers)) == 1
+    assert RunStore(storage, "F", run.run).task(TaskName("s", "0")).execution == answers[0]
 
 
 def test_threads_share_the_client_of_their_process(storage: Storage):
