@@ -342,6 +342,8 @@ class _Reader(io.RawIOBase):
     def _range(self, start: int, end: int) -> bytes:
         with explained("read", self._storage.locate(self._path)):
             found = self._get(f"bytes={start}-{end - 1}", IfMatch=self._etag)
+            if found["ETag"] != self._etag:  # the server does not know the condition
+                raise _replaced(self._storage.locate(self._path))
             data = bytes(found["Body"].read())
         if len(data) != end - start:
             raise Unavailable(f"{self._storage.locate(self._path)}: {len(data)} of {end - start} bytes came.")
@@ -491,7 +493,7 @@ def _as_ours(error: Exception, verb: str, place: str) -> Exception:
             f"s3:AbortMultipartUpload on what is below the prefix."
         )
     if code == "PreconditionFailed" and verb == "read":
-        return Unavailable(f"{trouble}: it was replaced while it was read.")
+        return _replaced(place)
     if code in (
         "PermanentRedirect",
         "AuthorizationHeaderMalformed",
@@ -510,6 +512,10 @@ def _as_ours(error: Exception, verb: str, place: str) -> Exception:
     if code in _BUSY or _status(error) >= 500 or _is_of_the_network(error):
         return Unavailable(f"{trouble}: {said}")
     return StoreError(f"{trouble}: {said}")
+
+
+def _replaced(place: str) -> Unavailable:
+    return Unavailable(f"Can't read {place}: it was replaced while it was read.")
 
 
 def _response(error: Exception) -> dict[str, Any]:
