@@ -242,6 +242,14 @@ class S3Storage:
         }
         return {name: value for name, value in given.items() if value}
 
+    def checksum(self) -> dict[str, str]:
+        """What S3 has to be told before an upload in parts: the SDK sends a checksum of each, unless told otherwise.
+
+        Without it S3 refuses the parts. ``AWS_REQUEST_CHECKSUM_CALCULATION=when_required`` is for servers that know none.
+        """
+        sent = self.client().meta.config.request_checksum_calculation == "when_supported"
+        return {"ChecksumAlgorithm": "CRC32"} if sent else {}
+
     def _put(self, path: str, data: bytes, **conditions: str) -> Any:
         return self.client().put_object(
             Bucket=self._bucket, Key=self._key(path), Body=data, **self.encryption(), **conditions
@@ -424,7 +432,9 @@ class _Upload(io.RawIOBase):
         with explained("write", self._storage.locate(self._path)):
             if not self._id:
                 begun = self._storage.client().create_multipart_upload(
-                    **self._storage.address(self._path), **self._storage.encryption()
+                    **self._storage.address(self._path),
+                    **self._storage.encryption(),
+                    **self._storage.checksum(),
                 )
                 self._id = begun["UploadId"]
                 self._pool = ThreadPoolExecutor(AT_ONCE, "daskflow-s3")
