@@ -43,7 +43,7 @@ class KillableCluster:
     """
 
     def __init__(self, folder: Path, workers: int, environment: dict[str, str]) -> None:
-        self._folder = folder
+        self.folder = folder
         scratch = {"DASK_TEMPORARY_DIRECTORY": str(folder / "scratch")}
         self._environment = os.environ | environment | scratch | _tls(folder)
         self._scheduler: subprocess.Popen[bytes] | None = None
@@ -78,7 +78,7 @@ class KillableCluster:
             self._workers.append(self._start("worker", self.address, "--nthreads", "1", "--no-nanny"))
 
     def _start_scheduler(self) -> None:
-        told = self._folder / "scheduler.json"
+        told = self.folder / "scheduler.json"
         told.unlink(missing_ok=True)
         arguments = ["--protocol", "tls", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(told)]
         self._scheduler = self._start("scheduler", *arguments)
@@ -88,11 +88,11 @@ class KillableCluster:
                 self.address = json.loads(told.read_text())["address"]
                 return
             if time.monotonic() > end or self._scheduler.poll() is not None:
-                raise ClusterError(f"A scheduler did not start; {self._folder}/scheduler.log says why.")
+                raise ClusterError(f"A scheduler did not start; {self.folder}/scheduler.log says why.")
             time.sleep(0.02)
 
     def _start(self, what: str, *arguments: str) -> subprocess.Popen[bytes]:
-        with open(self._folder / f"{what}.log", "ab") as log:
+        with open(self.folder / f"{what}.log", "ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "dask", what, *arguments, "--no-dashboard"],
                 stdin=subprocess.DEVNULL,

@@ -30,8 +30,6 @@ MOST_KILLS = 3
 """Kills in one round; after them the run is left alone."""
 MOST_DRIVERS = 10
 """Drivers that a run may need; if it has not succeeded then it can't be finished."""
-CLOCK_NANOSECONDS = 20_000_000
-"""By how much the time of a file may lag behind the clock."""
 PATIENCE_SECONDS = 600.0
 
 
@@ -80,10 +78,10 @@ class Rounds:
     ----------
     flow_file, arguments
         The flow and what follows ``run``.
-    folder
-        Where store and logs go.
+    store
+        Where the runs go; nobody else's are there.
     cluster
-        Where tasks run.
+        Where tasks run; the log of the driver goes where its files go.
     kills
         What may be killed, of :data:`KINDS`.
     seed
@@ -94,14 +92,15 @@ class Rounds:
         self,
         flow_file: Path,
         arguments: Sequence[str],
-        folder: Path,
+        store: str,
         cluster: KillableCluster,
         kills: Sequence[str],
         seed: int,
     ) -> None:
         self._flow_file = flow_file
         self._arguments = list(arguments)
-        self._folder = folder
+        self._folder = cluster.folder
+        self._url = store
         self._cluster = cluster
         self._kinds = list(kills)
         self._chance = random.Random(seed)
@@ -162,7 +161,7 @@ class Rounds:
     def _drive(self, command: list[str], kills: list[str], found: Round) -> int:
         """One driver to its end, whoever brings it about."""
         log = self._folder / "driver.log"
-        words = ["--datastore", str(self._folder / "store"), *command, "--cluster", self._cluster.address]
+        words = ["--datastore", self._url, *command, "--cluster", self._cluster.address]
         with open(log, "wb") as out:
             driver = subprocess.Popen(
                 [sys.executable, str(self._flow_file), *words, "--grace", "0"],
@@ -239,12 +238,12 @@ class Rounds:
                     yield name, record
 
     def _store(self, run: str) -> RunStore:
-        storage = storage_at(str(self._folder / "store"))
+        storage = storage_at(self._url)
         (flow,) = [name for name in storage.names("") if not name.startswith(".")]
         return RunStore(storage, flow, run)
 
     def _broken_promises(self, run: str) -> tuple[list[str], list[str]]:
-        """What the trace says against P1: the store's file system tells when a task was committed."""
+        """What the trace says against P1: the store tells when a task was committed."""
         late, winners = [], Counter[str]()
         if not run:
             return [], []
@@ -252,10 +251,9 @@ class Rounds:
         for event in self._events(run):
             tasks = TaskRange.of(event["task"])
             path = store.layout.commit(tasks.name()) if tasks.count == 1 else store.layout.chunk(tasks)
-            commit = Path(store.storage.locate(path))
             if event["event"] == "committed":
                 winners.update(map(str, tasks.part(0, event.get("done", 1)).names()))
-            elif commit.exists() and event["looked"] > commit.stat().st_ctime_ns + CLOCK_NANOSECONDS:
+            elif (made := store.storage.made_by(path)) is not None and event["looked"] > made:
                 late.append(f"{event['task']} was started after its commit ({event['execution']})")
         return late, [f"{task} has {count} commits" for task, count in winners.items() if count > 1]
 

@@ -55,6 +55,11 @@ def _rate(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
     "--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Workers of the cluster."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Draws what is killed and when.")
+@click.option(
+    "--datastore",
+    metavar="DIR|s3://BUCKET/PREFIX",
+    help="Below this the store is made, and kept, not in a temporary folder.",
+)
 @click.option("--keep", is_flag=True, help="Keep the store and the logs, and say where they are.")
 @click.option("--json", "as_json", is_flag=True, help="For a program.")
 def chaos(  # noqa: PLR0913, PLR0917 - one for each option
@@ -65,6 +70,7 @@ def chaos(  # noqa: PLR0913, PLR0917 - one for each option
     runs: int,
     workers: int,
     seed: int,
+    datastore: str | None,
     keep: bool,
     as_json: bool,
 ) -> int:
@@ -74,6 +80,7 @@ def chaos(  # noqa: PLR0913, PLR0917 - one for each option
     status 1 if a promise was broken.
     """
     folder = Path(tempfile.mkdtemp(prefix="daskflow-chaos-"))
+    store = _below(datastore, folder.name) if datastore else str(folder / "store")
     variables = {trace.VARIABLE: str(folder / "trace.jsonl")}
     if store_errors:
         variables[faults.VARIABLE] = f"{store_errors}:{seed}"
@@ -81,7 +88,7 @@ def chaos(  # noqa: PLR0913, PLR0917 - one for each option
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up, as after Ctrl-C
     try:
         with KillableCluster(folder, workers, variables) as cluster:
-            rounds = Rounds(flow.absolute(), arguments, folder, cluster, kinds, seed)
+            rounds = Rounds(flow.absolute(), arguments, store, cluster, kinds, seed)
             click.echo("Two runs undisturbed, to compare with ...", err=True)
             for _ in range(2):  # the first is slower: the cluster still comes up
                 calm = rounds.undisturbed()
@@ -96,12 +103,20 @@ def chaos(  # noqa: PLR0913, PLR0917 - one for each option
                 found.append(rounds.disturbed())
                 click.echo(f"{number}/{runs}: {_told(found[-1])}", err=True)
     finally:
+        if datastore:
+            click.echo(f"Store: {store}", err=True)
         if keep:
-            click.echo(f"Store and logs: {folder}", err=True)
+            click.echo(f"{'Logs' if datastore else 'Store and logs'}: {folder}", err=True)
         else:
             shutil.rmtree(folder, ignore_errors=True)
     _report(found, as_json)
     return 0 if all(each.ok for each in found) else 1
+
+
+def _below(datastore: str, name: str) -> str:
+    """The URL of a store of that name in a folder or below a prefix."""
+    place, question, options = datastore.partition("?") if "://" in datastore else (datastore, "", "")
+    return f"{place.rstrip('/')}/{name}{question}{options}"
 
 
 def _told(found: Round) -> str:

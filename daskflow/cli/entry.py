@@ -6,16 +6,17 @@ import contextlib
 import io
 import shlex
 import sys
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from daskflow import __version__, settings
-from daskflow.errors import DaskflowException, InternalError
+from daskflow.errors import DamagedRecordWarning, DaskflowException, InternalError, OverwrittenWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from daskflow.flow.graph import Graph
     from daskflow.flow.spec import FlowSpec
@@ -177,7 +178,7 @@ def carry_out(make_commands: Callable[[], click.Group], program_name: str, argum
             stream.reconfigure(errors="backslashreplace")
     try:
         commands = make_commands()
-        with commands.make_context(program_name, list(arguments)) as ctx:
+        with _warned_in_a_line(), commands.make_context(program_name, list(arguments)) as ctx:
             result = commands.invoke(ctx)
             return result if isinstance(result, int) else 0
     except click.exceptions.Exit as stop:
@@ -208,6 +209,24 @@ def carry_out(make_commands: Callable[[], click.Group], program_name: str, argum
         click.echo("Internal error:", err=True)
         click.echo(traceback.format_exc(), err=True)
         return 1
+
+
+@contextlib.contextmanager
+def _warned_in_a_line() -> Iterator[None]:
+    """Our own warnings are for the user: without the place in our code that Python shows."""
+    others = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, DamagedRecordWarning | OverwrittenWarning):
+            click.echo(str(message), err=True)
+        else:
+            others(message, category, *where, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = others
 
 
 def was_interrupted(error: BaseException | None) -> bool:

@@ -75,6 +75,10 @@ class Faulty:
         """Whether there is such a file."""
         return self._do("exists", path, lambda: self._storage.exists(path))
 
+    def made_by(self, path: str) -> int | None:
+        """By when the file was there at the latest."""
+        return self._do("made_by", path, lambda: self._storage.made_by(path))
+
     def names(self, path: str) -> list[str]:
         """Names directly below ``path``."""
         return self._do("names", path, lambda: self._storage.names(path))

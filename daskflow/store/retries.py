@@ -137,6 +137,10 @@ class Retrying:
         """Whether there is such a file."""
         return retried(lambda: self._storage.exists(path))
 
+    def made_by(self, path: str) -> int | None:
+        """By when the file was there at the latest."""
+        return retried(lambda: self._storage.made_by(path))
+
     def names(self, path: str) -> list[str]:
         """Names directly below ``path``."""
         return retried(lambda: self._storage.names(path))

@@ -121,14 +121,22 @@ class S3Storage:
 
     def exists(self, path: str) -> bool:
         """Whether there is such an object."""
+        return self._head(path) is not None
+
+    def made_by(self, path: str) -> int | None:
+        """By when the object was there at the latest: S3 tells whole seconds."""
+        found = self._head(path)
+        return None if found is None else (int(found["LastModified"].timestamp()) + 1) * 1_000_000_000
+
+    def _head(self, path: str) -> Any:
+        """What S3 tells of an object, None if there is none."""
         with self._explained("look for", path):
             try:
-                self.client().head_object(Bucket=self._bucket, Key=self._key(path))
+                return self.client().head_object(Bucket=self._bucket, Key=self._key(path))
             except Exception as error:
                 if _code(error) in ("404", "NoSuchKey", "NotFound"):
-                    return False
+                    return None
                 raise
-        return True
 
     def names(self, path: str) -> list[str]:
         """Names directly below ``path``. Never from a cache."""
@@ -281,6 +289,14 @@ class S3Storage:
             ServerSideEncryption=self._options.get("sse"), SSEKMSKeyId=self._options.get("sse_kms_key_id")
         )
 
+    def checksum(self) -> dict[str, str]:
+        """What S3 has to be told before an upload in parts: the SDK sends a checksum of each, unless told otherwise.
+
+        Without it S3 refuses the parts. ``AWS_REQUEST_CHECKSUM_CALCULATION=when_required`` is for servers that know none.
+        """
+        sent = self.client().meta.config.request_checksum_calculation == "when_supported"
+        return {"ChecksumAlgorithm": "CRC32"} if sent else {}
+
     def _put(self, path: str, data: bytes, **conditions: str) -> Any:
         return self.client().put_object(
             Bucket=self._bucket, Key=self._key(path), Body=data, **self.encryption(), **conditions
@@ -412,6 +428,8 @@ class _Reader(io.RawIOBase):
     def _range(self, start: int, end: int) -> bytes:
         with explained("read", self._storage.locate(self._path)):
             found = self._get(f"bytes={start}-{end - 1}", IfMatch=self._etag)
+            if found["ETag"] != self._etag:  # the server does not know the condition
+                raise _replaced(self._storage.locate(self._path))
             data = bytes(found["Body"].read())
         if len(data) != end - start:
             raise Unavailable(f"{self._storage.locate(self._path)}: {len(data)} of {end - start} bytes came.")
@@ -492,7 +510,9 @@ class _Upload(io.RawIOBase):
         with explained("write", self._storage.locate(self._path)):
             if not self._id:
                 begun = self._storage.client().create_multipart_upload(
-                    **self._storage.address(self._path), **self._storage.encryption()
+                    **self._storage.address(self._path),
+                    **self._storage.encryption(),
+                    **self._storage.checksum(),
                 )
                 self._id = begun["UploadId"]
                 self._pool = ThreadPoolExecutor(AT_ONCE, "daskflow-s3")
@@ -561,7 +581,7 @@ def _as_ours(error: Exception, verb: str, place: str) -> Exception:
             f"s3:AbortMultipartUpload on what is below the prefix."
         )
     if code == "PreconditionFailed" and verb == "read":
-        return Unavailable(f"{trouble}: it was replaced while it was read.")
+        return _replaced(place)
     if code in (
         "PermanentRedirect",
         "AuthorizationHeaderMalformed",
@@ -580,6 +600,10 @@ def _as_ours(error: Exception, verb: str, place: str) -> Exception:
     if code in _BUSY or _status(error) >= 500 or _is_of_the_network(error):
         return Unavailable(f"{trouble}: {said}")
     return StoreError(f"{trouble}: {said}")
+
+
+def _replaced(place: str) -> Unavailable:
+    return Unavailable(f"Can't read {place}: it was replaced while it was read.")
 
 
 def _response(error: Exception) -> dict[str, Any]:

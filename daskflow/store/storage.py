@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 TEMPORARY = ".tmp-"
 """How the names of unfinished files begin."""
 MAX_REMEMBERED = 1000
+TICK_NANOSECONDS = 20_000_000
+"""By how much the time of a file may lag behind the clock."""
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 
@@ -87,6 +89,10 @@ class Storage(Protocol):
 
     def exists(self, path: str) -> bool:
         """Whether there is such a file."""
+        ...
+
+    def made_by(self, path: str) -> int | None:
+        """By when the file was there at the latest, in nanoseconds of the epoch by the store's clock; None if it is not."""
         ...
 
     def locate(self, path: str) -> str:
@@ -168,6 +174,14 @@ class LocalStorage:
             except (FileNotFoundError, NotADirectoryError):
                 return False
             return True
+
+    def made_by(self, path: str) -> int | None:
+        """By when the file was there at the latest: the system's clock for files goes on in ticks."""
+        with _explained("look for", self.locate(path)):
+            try:
+                return os.stat(self.locate(path)).st_ctime_ns + TICK_NANOSECONDS
+            except (FileNotFoundError, NotADirectoryError):
+                return None
 
     def names(self, path: str) -> list[str]:
         """Names directly below ``path``, unfinished temporary files left out."""

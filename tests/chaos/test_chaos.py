@@ -173,6 +173,17 @@ def test_a_store_that_refuses_now_and_then_changes_nothing_and_is_kept_if_asked_
     assert any(b"(injected)" in path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
+def test_runs_in_a_bucket_are_finished_too_and_what_they_stored_is_kept(chaos, bucket):
+    chaos.environment |= bucket.environment
+
+    done = chaos(FLOW, "flow.py", "--json", "--runs", "2", "--datastore", f"{bucket.url('tried')}?sse=AES256")
+
+    kept(json.loads(done.stdout))
+    (store,) = re.findall(r"^Store: s3://[^/]+/(tried/daskflow-chaos-\w+)\?sse=AES256$", done.stderr, re.M)
+    assert f"{store}/Wide/4/end/0/task.json" in bucket.objects()
+    assert list((chaos.folder / "tmp").iterdir()) == []
+
+
 def test_what_was_found_is_shown_in_a_table_and_nothing_is_left_behind(chaos):
     done = chaos(FLOW, "flow.py", "--runs", "1", "--kill", "driver,task", "--", "--width", "2")
 
@@ -224,7 +235,13 @@ def test_options_that_make_no_sense_are_refused_in_a_line(chaos, options, words)
     assert "Traceback" not in done.stderr
 
 
-def test_a_promise_that_is_broken_is_found(chaos):
+@pytest.mark.parametrize("where", ["directory", pytest.param("bucket", marks=pytest.mark.slow)])
+def test_a_promise_that_is_broken_is_found(chaos, where, request):
+    store = []
+    if where == "bucket":
+        bucket = request.getfixturevalue("bucket")
+        chaos.environment |= bucket.environment
+        store = ["--datastore", bucket.url()]
     # Without its look at the commits a worker runs again what another one lost after it was committed.
     (chaos.folder / "sitecustomize.py").write_text(
         "import os\nif 'WITHOUT' in os.environ:\n    import tests.without\n"
@@ -232,7 +249,7 @@ def test_a_promise_that_is_broken_is_found(chaos):
     chaos.environment["PYTHONPATH"] = f"{chaos.folder}{os.pathsep}{ROOT}"
     chaos.environment["WITHOUT"] = "no_look_before_running"
 
-    report = chaos.report(CHAIN, "--runs", "3", "--kill", "worker", "--workers", "1")
+    report = chaos.report(CHAIN, "--runs", "3", "--kill", "worker", "--workers", "1", *store)
 
     assert report["bodies started after a commit"] > 0
     assert report["commits duplicated"] == report["runs that could not be finished"] == 0

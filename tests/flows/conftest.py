@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from daskflow.store.storage import storage_at
 
 if TYPE_CHECKING:
     from daskflow.store.records import TaskRecord
+    from daskflow.store.storage import Storage
 
 PACKAGE_ROOT = Path(__file__).parents[2]
 TIMEOUT = 60
@@ -30,7 +32,48 @@ _STARTS = re.compile(r"Task is starting\.|\d+ tasks are starting, one after the 
 
 def store_at(folder: Path) -> str:
     """Where the store of a workspace is."""
-    return f"{BUCKET}/{folder.name}" if BUCKET else str(folder / "store")
+    return f"{BUCKET}{folder}" if BUCKET else str(folder / "store")
+
+
+@dataclass
+class Files:
+    """What a store holds, wherever it is: paths start at its root."""
+
+    url: str
+
+    @property
+    def storage(self) -> Storage:
+        return storage_at(self.url)
+
+    def names(self, path: str = "") -> list[str]:
+        return sorted(self.storage.names(path))
+
+    def exists(self, path: str = "") -> bool:
+        """Whether there is a file of that name, or something in a folder of that name."""
+        return (bool(path) and self.storage.exists(path)) or bool(self.names(path))
+
+    def all(self, path: str = "") -> list[str]:
+        """The paths of all files below a folder, or of the file itself."""
+        below = [found for name in self.names(path) for found in self.all(f"{path}/{name}" if path else name)]
+        return below or ([path] if self.storage.exists(path) else [])
+
+    def read(self, path: str) -> bytes:
+        return self.storage.read(path)
+
+    def json(self, path: str) -> Any:
+        return json.loads(self.read(path))
+
+    def write(self, path: str, data: bytes) -> None:
+        self.storage.replace(path, data)
+
+    def remove(self, path: str) -> None:
+        if not BUCKET:
+            Path(self.storage.locate(path)).unlink()
+            return
+        import boto3
+
+        bucket, _, key = self.storage.locate(path).removeprefix("s3://").partition("/")
+        boto3.client("s3").delete_object(Bucket=bucket, Key=key)
 
 
 @dataclass
@@ -47,6 +90,11 @@ class Result:
     @property
     def text(self) -> str:
         return self.stdout + self.stderr
+
+    @property
+    def store(self) -> Files:
+        """The files in its store."""
+        return Files(store_at(self.folder))
 
     @property
     def lines(self) -> list[str]:
@@ -101,7 +149,7 @@ class Result:
         log = self.failed(step, task).logs[stream]
         if log.text is not None:
             return log.text
-        return self.run().storage.read(log.path).decode()
+        return self.run().storage.appended(log.path).decode()
 
 
 @dataclass
@@ -109,6 +157,11 @@ class Workspace:
     """A folder with flow files, a store and an environment of its own."""
 
     folder: Path
+
+    @property
+    def store(self) -> Files:
+        """The files in its store."""
+        return Files(store_at(self.folder))
 
     @property
     def environment(self) -> dict[str, str]:

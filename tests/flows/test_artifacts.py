@@ -297,10 +297,8 @@ def test_reading_writes_nothing_and_changes_no_identity(run_flow):
     assert set(later) == set(first)
     for name, ref in first.items():
         assert (later[name].hash, later[name].path) == (ref.hash, ref.path), name
-    store = result.folder / "store" / "Reading" / "1"
-    left = {path.name for path in (store / "look").rglob("*") if path.is_file()}
-    assert left == {"task.json"}
-    assert (store / "look" / "0" / "task.json").stat().st_size < 6000
+    assert result.store.all("Reading/1/look") == ["Reading/1/look/0/task.json"]
+    assert len(result.store.read("Reading/1/look/0/task.json")) < 6000
 
 
 REFUSED = """

@@ -193,7 +193,7 @@ def test_an_invalid_flow_is_one_error_with_its_line(run_flow, last, words, comma
     assert re.search(r"flow\.py on line \d+:", result.stderr)
     assert words in result.stderr
     assert "Traceback" not in result.text
-    assert not (result.folder / "store").exists()
+    assert not result.store.exists()
 
 
 @pytest.mark.parametrize("store", ["file/store", "link/store", "/proc/daskflow", "/sys/daskflow"])
@@ -230,7 +230,7 @@ def test_two_runs_started_at_once_have_numbers_of_their_own(workspace):
     outputs = [process.communicate(timeout=60) for process in processes]
 
     assert [process.returncode for process in processes] == [0, 0], outputs
-    assert sorted(path.name for path in (place.folder / "store" / "Hello").iterdir()) == ["1", "2"]
+    assert place.store.names("Hello") == ["1", "2"]
     assert sorted(re.search(r"Done! Hello/(\d)", out).group(1) for out, _ in outputs) == ["1", "2"]
 
 

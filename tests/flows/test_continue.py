@@ -76,7 +76,7 @@ def bodies(place):
 
 
 def committed(place, flow="Continued", run="1"):
-    store = RunStore(storage_at(str(place.folder / "store")), flow, run)
+    store = RunStore(storage_at(place.store.url), flow, run)
     if not store.storage.exists(store.layout.run_record):
         return set()
     tasks = [TaskName(step, task) for step in store.steps() for task in store.tasks(step)]
@@ -84,7 +84,7 @@ def committed(place, flow="Continued", run="1"):
 
 
 def run_of(place, number=1):
-    return Run(f"Continued/{number}", store=str(place.folder / "store"))
+    return Run(f"Continued/{number}", store=place.store.url)
 
 
 def attempts(place, step, task="0"):
@@ -153,7 +153,7 @@ def test_whatever_ends_the_driver_the_same_run_goes_on_and_nothing_committed_run
     assert run.data.results == [3 * i for i in range(8)]
     assert run.status == "successful"
     assert run["join"].task.data.origin is None
-    assert os.listdir(place.folder / "store" / "Continued") == ["1"]
+    assert place.store.names("Continued") == ["1"]
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_while_another_drives_it_a_run_is_refused_and_the_driver_named(half_done
         pattern = rf"Run Continued/1: ada on \S+ \(pid {process.pid}\) drives it since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\."
         assert re.search(pattern, result.stderr), result.stderr
     assert run_of(place).status == "running"
-    assert not (place.folder / "store/Continued/1/drivers/1.json").exists()
+    assert not place.store.exists("Continued/1/drivers/1.json")
 
     (place.folder / "go").touch()
     out, err = process.communicate(timeout=60)
@@ -236,11 +236,11 @@ def test_while_another_drives_it_a_run_is_refused_and_the_driver_named(half_done
 
 def test_a_driver_that_was_replaced_stops_what_runs_and_says_by_whom(half_done):
     place, process, everything = half_done
-    drivers = place.folder / "store/Continued/1/drivers"
+    drivers = "Continued/1/drivers"
     other = {"user": "grace", "host": "far-away", "boot": "another", "pid": 7, "born": 1}
-    record = json.loads((drivers / "0.json").read_text()) | other
+    record = place.store.json(f"{drivers}/0.json") | other
 
-    (drivers / "1.json").write_text(json.dumps(record))
+    place.store.write(f"{drivers}/1.json", json.dumps(record).encode())
     out, err = process.communicate(timeout=30)
 
     assert process.returncode == 1
@@ -248,7 +248,7 @@ def test_a_driver_that_was_replaced_stops_what_runs_and_says_by_whom(half_done):
     assert "Done!" not in out
     wait_until(lambda: not living(everything))
     assert len(committed(place)) == 5
-    assert json.loads((drivers / "0.end.json").read_text())["status"] == "failed"
+    assert place.store.json(f"{drivers}/0.end.json")["status"] == "failed"
     assert run_of(place).status == "running"
 
 
@@ -299,8 +299,7 @@ def test_a_run_that_succeeded_and_whose_driver_could_not_say_so_is_successful_af
     place, _ = failed
     (place.folder / "fail").unlink()
     let_go_on(place)
-    drivers = place.folder / "store/Continued/1/drivers"
-    (drivers / "1.end.json").unlink()
+    place.store.remove("Continued/1/drivers/1.end.json")
     before = bodies(place)
     assert run_of(place).status == "lost"
 
@@ -319,13 +318,13 @@ def test_changed_code_is_refused_unless_it_is_wanted(failed):
     assert "The code has changed since run Continued/1 last ran: flow.py." in refused.stderr
     assert "--new-code" in refused.stderr
     assert "resume" in refused.stderr
-    assert not (place.folder / "store/Continued/1/drivers/1.json").exists()
+    assert not place.store.exists("Continued/1/drivers/1.json")
 
     let_go_on(place, "--new-code")
     assert run_of(place)["end"].task.data.new == 1
-    first, second = (place.folder / "store/Continued/1" / folder / "flow.py" for folder in ("code", "code.1"))
-    assert "self.new" not in first.read_text()
-    assert "self.new" in second.read_text()
+    first, second = (place.store.read(f"Continued/1/{folder}/flow.py") for folder in ("code", "code.1"))
+    assert b"self.new" not in first
+    assert b"self.new" in second
 
 
 def test_a_run_that_went_on_with_new_code_goes_on_with_that(failed):
@@ -340,7 +339,7 @@ def test_a_run_that_went_on_with_new_code_goes_on_with_that(failed):
     let_go_on(place, "--new-code")
 
     assert run_of(place)["end"].task.data.new == 1
-    assert not (place.folder / "store/Continued/1/code.2").exists()
+    assert not place.store.exists("Continued/1/code.2")
 
 
 def test_tasks_that_need_an_interpreter_of_their_own_run_the_new_code_too(failed):
@@ -411,7 +410,7 @@ def test_without_a_run_there_is_nothing_to_continue(workspace):
 
 def test_a_run_that_never_began_is_refused_in_plain_words(failed):
     place, _ = failed
-    (place.folder / "store/Continued/1/_parameters/0/task.json").unlink()
+    place.store.remove("Continued/1/_parameters/0/task.json")
 
     result = place.call("flow.py", "continue", flow="Continued")
 
@@ -448,10 +447,10 @@ def test_each_driver_of_a_run_leaves_who_it_was_and_how_it_ended(failed):
     place, _ = failed
     (place.folder / "fail").unlink()
     let_go_on(place)
-    drivers = place.folder / "store/Continued/1/drivers"
+    drivers = "Continued/1/drivers"
 
-    said = [json.loads((drivers / f"{number}.end.json").read_text()) for number in (0, 1)]
-    who = [json.loads((drivers / f"{number}.json").read_text()) for number in (0, 1)]
+    said = [place.store.json(f"{drivers}/{number}.end.json") for number in (0, 1)]
+    who = [place.store.json(f"{drivers}/{number}.json") for number in (0, 1)]
 
     assert [each["status"] for each in said] == ["failed", "successful"]
     assert said[0]["reason"] == "Task end/0 failed: builtins.ValueError: attempt 1"

@@ -68,8 +68,7 @@ def place(workspace):
 
 def all_of(place):
     """Names and contents of all files of the store."""
-    files = sorted(path for path in (place.folder / "store").rglob("*") if path.is_file())
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {path: hashlib.sha256(place.store.read(path)).hexdigest() for path in place.store.all()}
 
 
 def test_the_debugger_opens_where_an_item_of_a_foreach_raised_with_its_inputs(place):

@@ -366,14 +366,14 @@ def test_a_file_that_can_not_be_loaded_fails_as_any_program(workspace, line):
     status, words = BROKEN[line]
     assert result.returncode == status
     assert words in result.stderr
-    assert not (place.folder / "store").exists()
+    assert not place.store.exists()
 
 
 def test_a_second_flow_at_the_end_of_the_file_is_not_run(run_flow):
     result = run_flow(MARKED.replace("        Marked()", "        Marked()\n        Marked()"))
 
     assert result.run(1).record()["run"] == "1"
-    assert not (result.folder / "store" / "Marked" / "2").exists()
+    assert not result.store.exists("Marked/2")
 
 
 def test_a_flow_that_starts_no_command_line_is_just_a_program(workspace):

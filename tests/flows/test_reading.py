@@ -93,7 +93,8 @@ def test_dump_for_a_program_is_a_line_of_json_an_artifact_and_shortens_nothing(p
     assert found["mean"]["value"] == {"$numpy.float64": 1.5}
     assert found["pairs"]["value"] == {"$dict": [[{"$tuple": [1, "a"]}, {"$set": [3]}]]}
     frame = found["frame"]
-    assert Path(frame.pop("path")).stat().st_size == frame.pop("size")
+    path = frame.pop("path").removeprefix(place.store.storage.locate(""))
+    assert len(place.store.read(path)) == frame.pop("size")
     assert frame == {
         "type": "pandas.DataFrame",
         "encoding": "parquet",

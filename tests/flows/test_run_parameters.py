@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from daskflow.pathspec import TaskName
@@ -174,7 +172,7 @@ def test_options_and_the_environment_give_other_values(place):
     )
 
     assert result.returncode == 0, result.text
-    number = max(int(run.name) for run in (place.folder / "store" / "Parameters").iterdir())
+    number = max(map(int, place.store.names("Parameters")))
     run = result.run(number)
     start = run.task(TaskName("start", "0"))
     seen = run.load("first", start.artifacts["first"])
@@ -191,8 +189,7 @@ def test_options_and_the_environment_give_other_values(place):
 
 
 def runs_in(place):
-    folder = place.folder / "store" / "Parameters"
-    return sorted(os.listdir(folder)) if folder.exists() else []
+    return place.store.names("Parameters")
 
 
 WRONG = {

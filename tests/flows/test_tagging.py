@@ -236,4 +236,4 @@ def test_a_run_with_tags_that_can_not_be_is_not_started(workspace, tags, message
     assert done.returncode == 1
     assert "Tagging error" in done.stderr
     assert message in done.stderr
-    assert not (made.folder / "store" / "Started").exists()
+    assert not made.store.exists("Started")

@@ -324,7 +324,7 @@ def test_a_chunk_of_no_size_is_refused(run_flow, size):
     result = run_flow(PLAIN, "--chunk", size, expect=2)
 
     assert "--chunk" in result.stderr
-    assert not (result.folder / "store").exists()
+    assert not result.store.exists()
 
 
 def test_without_a_word_tiny_items_share_processes_and_slow_ones_do_not(run_flow):

@@ -76,7 +76,7 @@ def in_one_commit(place, *runs):
     for step in ("work", "after"):
         found = Counter()
         for number in runs:
-            if (place.folder / "store" / "Gated" / str(number) / step).exists():
+            if place.store.exists(f"Gated/{number}/{step}"):
                 found += commits(place, "Gated", number, step)
         assert found == Counter(map(str, range(60))), step
 
@@ -143,15 +143,14 @@ def test_an_item_that_failed_for_good_fails_the_run_and_leaves_its_neighbours_co
 def test_a_run_with_a_failed_item_is_resumed_with_other_chunks(broken, again):
     place, flow, _ = broken
     before, done = began(place), commits(place, "Gated")
-    runs = place.folder / "store" / "Gated"
-    number = max(int(path.name) for path in runs.iterdir()) + 1
+    number = max(map(int, place.store.names("Gated"))) + 1
 
     result = place.call("flow.py", "resume", "--origin-run-id", "1", *AGAIN[again], flow=flow)
 
     assert result.returncode == 0, result.text
     in_one_commit(place, 1, number)
     assert all(began(place)[str(i)] - before[str(i)] == (str(i) not in done) for i in range(60))
-    run = Run(f"Gated/{number}", store=str(place.folder / "store"))
+    run = Run(f"Gated/{number}", store=place.store.url)
     assert run.data.sum == sum(2 * i + 1 for i in range(60))
     assert run.data.indices == list(range(60))
     assert [task.data.x for task in sorted(run["work"], key=lambda task: task.index)] == [
@@ -166,14 +165,14 @@ def test_a_run_with_a_failed_item_is_resumed_with_other_chunks(broken, again):
 def test_a_resumed_run_is_resumed_again_from_its_join(broken):
     place, flow, _ = broken
     first = place.call("flow.py", "resume", "--origin-run-id", "1", "--chunk", "10", flow=flow)
-    number = max(int(path.name) for path in (place.folder / "store" / "Gated").iterdir())
+    number = max(map(int, place.store.names("Gated")))
     before = began(place)
 
     second = place.call("flow.py", "resume", "join", "--origin-run-id", str(number), flow=flow)
 
     assert (first.returncode, second.returncode) == (0, 0), second.text
     assert began(place) == before
-    run = Run(f"Gated/{number + 1}", store=str(place.folder / "store"))
+    run = Run(f"Gated/{number + 1}", store=place.store.url)
     assert run.data.sum == sum(2 * i + 1 for i in range(60))
     assert len(list(run["work"])) == 60
 
@@ -205,12 +204,12 @@ def test_a_damaged_file_of_a_chunk_is_named_and_once_it_is_moved_away_only_what_
     )
     assert place.call("flow.py", "run", "--chunk", "10", "--max-workers", "2", flow=flow).returncode == 1
     before = began(place)
-    damaged = place.folder / "store" / "Gated" / "1" / "work" / file
-    damaged.write_bytes(damaged.read_bytes()[:20])
+    damaged = f"Gated/1/work/{file}"
+    place.store.write(damaged, place.store.read(damaged)[:20])
     (place.folder / "go").touch()
 
     refused = place.call("flow.py", "continue", "1", flow=flow)
-    damaged.unlink()
+    place.store.remove(damaged)
     result = place.call("flow.py", "continue", "1", flow=flow)
 
     assert refused.returncode == 1

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import io
+import re
 
 import pandas as pd
 import polars as pl
 import pytest
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TABLES = """
     import os
@@ -72,8 +70,14 @@ def check(result) -> None:
     assert result.value("join", "letters") == [("letters", "b", "b", "c"), ("letters", "b", "a", "b")] * 12
 
 
-def files(result, name: str) -> list[Path]:
-    return sorted(result.folder.glob(f"store/Tables/*/work/chunk.*/{name}*.parquet"))
+def files(result, name: str) -> list[io.BytesIO]:
+    """What is in the files of an artifact of all items that share one."""
+    found = [
+        path
+        for path in result.store.all("Tables/1/work")
+        if re.search(rf"/chunk\..*/{name}[^/]*\.parquet$", path)
+    ]
+    return [io.BytesIO(result.store.read(path)) for path in found]
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from itertools import groupby
 
@@ -11,7 +10,7 @@ from daskflow.store.layout import chunk_of
 
 
 def client(result, name, number=1):
-    return Task(f"{result.flow}/{number}/{name}", store=str(result.folder / "store"))
+    return Task(f"{result.flow}/{number}/{name}", store=result.store.url)
 
 
 def pids(result, step="work"):
@@ -33,18 +32,18 @@ def began(place):
 def commits(place, flow, number=1, step="work"):
     """In how many commits of a run each task of a step is, as the files say."""
     found = Counter()
-    folder = place.folder / "store" / flow / str(number) / step
-    for file in folder.iterdir():
-        if tasks := chunk_of(step, file.name):
-            done = json.loads(file.read_text())["done"]
+    folder = f"{flow}/{number}/{step}"
+    for file in place.store.names(folder):
+        if tasks := chunk_of(step, file):
+            done = place.store.json(f"{folder}/{file}")["done"]
             found.update(name.task_id for name in tasks.part(0, done).names())
-        elif (file / "task.json").exists():
-            found[file.name] += 1
+        elif place.store.exists(f"{folder}/{file}/task.json"):
+            found[file] += 1
     return found
 
 
 def chunks(result, step="work", number=1):
     """The sizes of what was committed together, in order."""
-    folder = result.folder / "store" / result.flow / str(number) / step
-    found = [tasks for file in folder.iterdir() if (tasks := chunk_of(step, file.name))]
+    names = result.store.names(f"{result.flow}/{number}/{step}")
+    found = [tasks for name in names if (tasks := chunk_of(step, name))]
     return [tasks.count for tasks in sorted(found)]
