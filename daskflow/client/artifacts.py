@@ -116,6 +116,11 @@ class DataArtifact(OfRun[Any]):
         if n < 0:
             raise ValueError(f"head({n}): a table has no fewer than 0 rows.")
         self._require_table("head()")
+        if self.encoding == "dask":
+            import dask
+
+            with dask.config.set(scheduler="sync"):
+                return self.data.head(n, npartitions=-1)
         if self.type.startswith("polars") and self.row_group is None:
             frame = self.scan().head(n).collect()
             return frame if self.type == "polars.DataFrame" else frame.to_series()
@@ -146,10 +151,26 @@ class DataArtifact(OfRun[Any]):
         self._require_table("dataset()")
         from daskflow.client import tables
 
-        return tables.dataset(self._storage, self._ref)
+        refs = tables.partitions(self._ref) if self.encoding == "dask" else [self._ref]
+        return tables.dataset(self._storage, refs)
+
+    def dask(self) -> Any:
+        """A table as a lazy ``dask.dataframe.DataFrame``; of a Dask collection what was set.
+
+        Its types are those that Dask gives what it reads from Parquet. Raises :class:`DataException` if it is no table.
+        """
+        self._require_table("dask()")
+        from daskflow.client import tables
+        from daskflow.store import gathered
+
+        if self.encoding == "dask":
+            return self.data
+        if self.row_group is None:
+            return tables.dask_frame(self._storage, self._ref)
+        return gathered.concat(self._store, self.id, [self._ref])
 
     def _require_table(self, asked: str) -> None:
-        if self.encoding == "parquet":
+        if self.encoding in ("parquet", "dask"):
             return
         kept = f"a pickle, because {self.why}" if self.why else self.encoding
         raise DataException(

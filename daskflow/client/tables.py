@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from daskflow.errors import DataException
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,7 +22,8 @@ def scan(storage: Storage, ref: ArtifactRef) -> pl.LazyFrame:
     """A table as a polars query over its file, or over its row group of it."""
     import polars as pl
 
-    frame = pl.scan_parquet(storage.locate(str(ref.path)), **storage.polars_options())
+    refs = partitions(ref) if ref.encoding == "dask" else [ref]
+    frame = pl.scan_parquet([storage.locate(str(each.path)) for each in refs], **storage.polars_options())
     group = ref.info.get("row_group")
     return frame if group is None else frame.slice(_rows_before(storage, ref, group), ref.info["rows"])
 
@@ -32,12 +36,30 @@ def _rows_before(storage: Storage, ref: ArtifactRef, group: int) -> int:
     return sum(metadata.row_group(number).num_rows for number in range(group))
 
 
-def dataset(storage: Storage, ref: ArtifactRef) -> ds.FileSystemDataset:
-    """A table as an Arrow dataset of its file, or of its row group of it."""
+def dataset(storage: Storage, refs: Iterable[ArtifactRef]) -> ds.FileSystemDataset:
+    """Tables of one schema as an Arrow dataset of their files, or of their row groups of them."""
     import pyarrow.dataset as ds
 
-    fragment = fragments(storage, [(ref, None)])[0]
-    return ds.FileSystemDataset([fragment], fragment.physical_schema, fragment.format, fragment.filesystem)
+    found = fragments(storage, [(ref, None) for ref in refs])
+    first = found[0]
+    return ds.FileSystemDataset(found, first.physical_schema, first.format, first.filesystem)
+
+
+def dask_frame(storage: Storage, ref: ArtifactRef) -> Any:
+    """A table that has a file for itself as a lazy frame, a partition a row group or several."""
+    import dask.dataframe as dd
+
+    path = storage.locate(str(ref.path))
+    return dd.read_parquet(path, storage_options=storage.storage_options or None)
+
+
+def partitions(ref: ArtifactRef) -> list[ArtifactRef]:
+    """The tables of which a Dask collection consists. Raises :class:`DataException` if one is a pickle."""
+    for part in ref.info["parts"]:
+        if part["encoding"] != "parquet":
+            why = part["info"].get("why")
+            raise DataException(f"{part['file']}, a partition of it, is a pickle, because {why}. Use .data.")
+    return [replace(ref, path=f"{ref.path}/{part['file']}", info=part["info"]) for part in ref.info["parts"]]
 
 
 def fragments(storage: Storage, parts: Iterable[tuple[ArtifactRef, Any]]) -> list[ds.ParquetFileFragment]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from numbers import Number
 from typing import TYPE_CHECKING, Any, overload
 
@@ -17,6 +18,7 @@ from daskflow.task.view import Place, View
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    import pyarrow.dataset as ds
 
     from daskflow.flow.spec import FlowSpec
     from daskflow.pathspec import TaskName, TaskNames
@@ -138,6 +140,20 @@ class Inputs:
         from daskflow.store import gathered
 
         return gathered.concat(self._store, name, list(self._refs(name)))
+
+    def dataset(self, name: str) -> ds.Dataset:
+        """The tables that the inputs set under a name as one lazy pyarrow dataset, with the columns of the first.
+
+        Raises :class:`DataException` if one of them is none, ``AttributeError`` if an input has no such artifact.
+        """
+        from daskflow.client import tables
+
+        refs = list(self._refs(name))
+        for ref in refs:
+            if ref.encoding not in ("parquet", "dask"):
+                raise DataException(f"Artifact '{name}' of an input is a {ref.type}, kept as {ref.encoding}.")
+        each = [tables.partitions(ref) if ref.encoding == "dask" else [ref] for ref in refs]
+        return tables.dataset(self._store.storage, chain.from_iterable(each))
 
     def _refs(self, name: str) -> Iterator[ArtifactRef]:
         """Where the values of all inputs are."""

@@ -6,8 +6,11 @@ import re
 import subprocess
 import sys
 
+import pandas
 import pytest
 from watching import living, scheduler_address, wait_until
+
+from daskflow import Run, Task, namespace
 
 COLLECTIONS = """
     import os
@@ -71,6 +74,13 @@ COLLECTIONS = """
     if __name__ == "__main__":
         Collections()
 """
+
+
+@pytest.fixture(autouse=True)
+def all_runs():
+    namespace(None)
+    yield
+    namespace("user:ada")
 
 
 @pytest.fixture(scope="module")
@@ -179,3 +189,61 @@ def test_a_step_that_imports_dask_and_computes_nothing_starts_nothing(run_flow):
     """)
 
     assert result.value("start", "clients") == 0
+
+
+def test_a_lazy_frame_in_the_store_is_read_in_every_way(here):
+    artifact = Task("Collections/1/start/0", store=str(here.folder / "store")).artifacts.ddf
+
+    assert (artifact.rows, artifact.head(3).x.tolist()) == (800, [0, 1, 2])
+    assert artifact.dask().x.sum().compute(scheduler="sync") == sum(range(800))
+    assert artifact.scan().select("x").sum().collect().item() == sum(range(800))
+    assert artifact.dataset().to_table(columns=["x"]).num_rows == 800
+    assert pandas.read_parquet(artifact.path).x.tolist() == list(range(800))
+
+
+def test_a_table_of_pandas_is_read_lazily_too(here):
+    run = Run("Collections/1", store=str(here.folder / "store"))
+
+    for task in run["work"]:
+        assert task.artifacts.df.dask().n.sum().compute(scheduler="sync") == 2 * task.index
+
+
+def test_the_tables_of_all_inputs_are_one_dataset(run_flow):
+    result = run_flow(
+        """
+        import pandas as pd
+        from daskflow import FlowSpec, step
+
+
+        class Gathered(FlowSpec):
+            @step
+            def start(self):
+                self.numbers = list(range(30))
+                self.next(self.work, foreach="numbers")
+
+            @step
+            def work(self):
+                self.df = pd.DataFrame({"n": [self.input], "t": ["x"]})
+                self.next(self.join)
+
+            @step
+            def join(self, inputs):
+                found = inputs.dataset("df")
+                self.files = len(set(found.files))
+                self.numbers = found.to_table(columns=["n"]).column("n").to_pylist()
+                self.next(self.end)
+
+            @step
+            def end(self):
+                pass
+
+
+        if __name__ == "__main__":
+            Gathered()
+        """,
+        "--chunk",
+        "10",
+    )
+
+    assert result.value("join", "numbers") == list(range(30))
+    assert result.value("join", "files") == 3
