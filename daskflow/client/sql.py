@@ -134,7 +134,7 @@ def _named(connection: Any, sql: str) -> _Named:
     Raises :class:`CommandException` if it is not one query, and what DuckDB raises of a mistake.
     """
     connection.extract_statements(sql)  # a mistake is told with its place
-    [(text,)] = connection.execute("select json_serialize_sql(?)", [sql]).fetchall()
+    [(text,)] = connection.execute("select json_serialize_sql(?::varchar)", [sql]).fetchall()
     parsed = json.loads(text)
     if parsed["error"]:
         raise CommandException(
@@ -149,7 +149,9 @@ def _named(connection: Any, sql: str) -> _Named:
         kind = node.get("type")
         if kind == "BASE_TABLE":
             tables.add((node["schema_name"].lower(), node["table_name"].lower()))
-        every_table |= node.get("show_type") == "SHOW_SPECIAL" or str(node.get("schema_name")).lower() in (
+        every_table |= (kind == "SHOW_REF" and node["query"] is None) or str(
+            node.get("schema_name")
+        ).lower() in (
             "information_schema",
             "pg_catalog",
         )

@@ -132,7 +132,7 @@ def test_what_there_is_can_be_asked_for(two_runs: Past):
         ("copy (select 1) to 'x.csv'", "Only a query"),
         ("attach 'x.db'", "Only a query"),
         ("select 1; select 2", "One query at a time: there are 2"),
-        ("from read_csv('x.csv')", "disabled by configuration"),
+        ("from read_csv('x.csv')", "is disabled|are disabled"),
         ("from 'x.parquet'", "does not exist|disabled"),
     ],
 )
