@@ -28,8 +28,13 @@ _TAKEN = frozenset({"main", "temp", "system", "memory", "information_schema", "p
 """Names that mean something to DuckDB where a table or its schema is named."""
 
 
-_SHUT = ("python_enable_replacements = false", "enable_external_access = false", "lock_configuration = true")
-"""So that a query sees nothing but the tables: no file, no address, no variable of this program."""
+_SETTINGS = (
+    "timezone = 'UTC'",
+    "python_enable_replacements = false",
+    "enable_external_access = false",
+    "lock_configuration = true",
+)
+"""So that times are those of the frames, and a query sees nothing but the tables: no file, no variable of this program."""
 
 
 class Answer(NamedTuple):
@@ -79,7 +84,7 @@ def query(sql: str, flow: str, runs: Sequence[str] = (), store: str | None = Non
             for name, table in tables.of(named):
                 connection.register(".".join(filter(None, name)), table)
                 _show(connection, name, table.schema.names)
-            for setting in _SHUT:
+            for setting in _SETTINGS:
                 connection.execute(f"set {setting}").fetchall()
             found = connection.execute(sql)
             return Answer([column[0] for column in found.description], found.fetchall())

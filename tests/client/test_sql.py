@@ -67,6 +67,9 @@ def test_a_step_is_a_table_of_its_tasks(two_runs: Past):
     assert answer.columns == ["run", "mean"]
     assert answer.rows == [(2, 5.5), (1, 0.5)]
     assert rows("select day, status from start where run = 1") == [(dt.date(2026, 1, 1), "successful")]
+    [(started,)] = rows("select started from start where run = 1")
+    assert started == dt.datetime(2026, 1, 1, 0, 0, 4, tzinfo=dt.UTC)
+    assert started.utcoffset() == dt.timedelta(0)
     assert rows("select mixed from fit where run = 1 order by task") == [("1",), ("a",), ("a",)]
 
 
