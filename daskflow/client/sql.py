@@ -188,13 +188,9 @@ class _Tables:
         self._runs = runs
         self.steps: dict[str, str] = {}
         """The name of each step in SQL."""
-        names: set[str] = set(_TAKEN)
+        taken = set(_TAKEN)
         for step in dict.fromkeys(step for run in runs for step in reversed(run._child_names())):
-            name = step
-            while name.lower() in names:
-                name += "_"
-            names.add(name.lower())
-            self.steps[name] = step
+            self.steps[_free(step, taken)] = step
 
     def of(self, named: _Named) -> Iterator[tuple[tuple[str, str], Any]]:
         """Those that a query names, with their names: schema, which of a step is empty, and table."""
@@ -203,10 +199,9 @@ class _Tables:
                 yield ("", name), self._of_step(step)
             wanted = None if named.tables is None else {t for s, t in named.tables if s == name.lower()}
             if wanted is None or wanted:
-                for artifact, table in union_of(
-                    [run._store for run in self._runs], step, wanted, named.columns
-                ):
-                    yield (name, artifact), table
+                stores, taken = [run._store for run in self._runs], set[str]()
+                for artifact, table in union_of(stores, step, wanted, named.columns):
+                    yield (name, _free(artifact, taken)), table
 
     def _of_step(self, step: str) -> pa.Table:
         rows = Rows()
@@ -214,6 +209,14 @@ class _Tables:
             found = RunRows(run._store).of_steps([step])
             rows.add(found.count, found.columns)
         return _as_arrow(rows.frame())
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """A name that SQL, to which capitals are the same, does not know yet; it does from now on."""
+    while name.lower() in taken:
+        name += "_"
+    taken.add(name.lower())
+    return name
 
 
 def _as_arrow(frame: pd.DataFrame) -> pa.Table:

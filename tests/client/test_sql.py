@@ -156,7 +156,7 @@ def test_names_that_clash_have_an_underscore_behind_them(past: Past):
     store = past.run(("start", "main", "Main"))
     table = pd.DataFrame({"run": ["own"], "Index": [1.5], "x": [1]})
     past.task(store, "main/0", artifacts={"t": table, "status": "mine"})
-    past.task(store, "Main/0", artifacts={"t": pd.DataFrame({"x": [2]})})
+    past.task(store, "Main/0", artifacts={"t": pd.DataFrame({"x": [2]}), "T": pd.DataFrame({"x": [3]})})
 
     assert rows("select status, status_ from main_") == [("successful", "mine")]
     assert query("from main_.t", "F") == (
@@ -164,7 +164,7 @@ def test_names_that_clash_have_an_underscore_behind_them(past: Past):
         [(1, "0", None, "own", 1.5, 1)],
     )
     assert rows("select x, run_ from main_.t where run = 1") == [(1, "own")]
-    assert rows("select x from main__.t") == [(2,)]
+    assert rows("select x from main__.t") == [(3,)]
 
 
 def test_tables_with_other_columns_or_types_go_together_if_they_can(past: Past):
