@@ -176,7 +176,7 @@ def drive(invocation: Invocation, options: Options, begun: Begun) -> int:
         raise
     try:
         session.start_beating()
-        with _ended(session, run, _indexer(begun.store, run)) as ended:
+        with _ended(session, run, _indexer(run)) as ended:
             begun.prepare()
             invocation.banner()
             status, reason = _drive(invocation, options, begun, run, session)
@@ -234,14 +234,15 @@ def _ended(session: Session, run: RunContext, indexer: Indexer | None) -> Iterat
             _write_index(indexer)
 
 
-def _indexer(store: RunStore, run: RunContext) -> Indexer | None:
+def _indexer(run: RunContext) -> Indexer | None:
     """What collects the rows of the run's tasks as they are committed in this process; None if reading them is cheap."""
+    store = run_store(run.store, run.flow, run.run, run.token)
     if not store.storage.remote:
         return None
     from daskflow.client.indexer import Indexer
 
     indexer = Indexer(store)
-    run_store(run.store, run.flow, run.run, run.token).when_committed = indexer.add
+    store.when_committed = indexer.add
     return indexer
 
 

@@ -36,6 +36,9 @@ class DataArtifact(OfRun[Any]):
     def _child_names(self) -> Iterable[str]:
         return []
 
+    def __repr__(self) -> str:
+        return f"DataArtifact('{self.pathspec}'): {self.type}, {self.encoding}, {self.size:,} bytes"
+
     @property
     def parent(self) -> Task:
         """The task whose artifact it is."""

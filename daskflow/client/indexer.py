@@ -40,13 +40,15 @@ class Indexer:
             self._at_hand.setdefault(record.step, {})[record.task] = row
 
     def write(self) -> None:
-        """Write the index of each step. Raises :class:`StoreError`."""
+        """Write the index of each step; of one with a single task its record is as good. Raises :class:`StoreError`."""
         steps = [step for step in self._store.steps() if step != PARAMETERS.step]
         with ThreadPoolExecutor(STEPS_AT_ONCE, "daskflow-index") as pool:
             list(pool.map(self._write, steps))
 
     def _write(self, step: str) -> None:
         ids, at_hand = self._store.tasks_alone(step), self._at_hand.get(step, {})
+        if len(ids) < 2:
+            return
         lacking = [each for each in ids if each not in at_hand][:MOST_READ]
         known = at_hand | self._rows.committed(step, lacking)
         rows = [known[each] for each in ids if each in known]

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from daskflow.client.frames import Row, Rows, column_of
 from daskflow.client.index import read_index
-from daskflow.errors import DamagedRecordWarning, DaskflowException, DataException, DataMissing, StoreError
+from daskflow.errors import (
+    DamagedRecord,
+    DamagedRecordWarning,
+    DaskflowException,
+    DataException,
+    DataMissing,
+    StoreError,
+)
 from daskflow.pathspec import TaskName
 from daskflow.store.chunks import OTHER
 from daskflow.store.layout import PARAMETERS, began_at
@@ -159,7 +166,13 @@ class RunRows:
             return OTHER
 
     def _of_chunk(self, chunk: Chunk) -> dict[str, list[Any]]:
-        """The columns of the items of a chunk."""
+        """The columns of the items of a chunk. Raises :class:`DamagedRecord` if it is."""
+        try:
+            return self._columns_of(chunk)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise DamagedRecord(f"{chunk.where} is damaged: {error!r}.") from error
+
+    def _columns_of(self, chunk: Chunk) -> dict[str, list[Any]]:
         count = len(chunk.each)
         done = chunk.tasks.part(0, count)
         process = _of_process(chunk.first.get("process", {}))

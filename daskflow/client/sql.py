@@ -28,8 +28,13 @@ _TAKEN = frozenset({"main", "temp", "system", "memory", "information_schema", "p
 """Names that mean something to DuckDB where a table or its schema is named."""
 
 
-_SHUT = ("python_enable_replacements = false", "enable_external_access = false", "lock_configuration = true")
-"""So that a query sees nothing but the tables: no file, no address, no variable of this program."""
+_SETTINGS = (
+    "timezone = 'UTC'",
+    "python_enable_replacements = false",
+    "enable_external_access = false",
+    "lock_configuration = true",
+)
+"""So that times are those of the frames, and a query sees nothing but the tables: no file, no variable of this program."""
 
 
 class Answer(NamedTuple):
@@ -79,7 +84,7 @@ def query(sql: str, flow: str, runs: Sequence[str] = (), store: str | None = Non
             for name, table in tables.of(named):
                 connection.register(".".join(filter(None, name)), table)
                 _show(connection, name, table.schema.names)
-            for setting in _SHUT:
+            for setting in _SETTINGS:
                 connection.execute(f"set {setting}").fetchall()
             found = connection.execute(sql)
             return Answer([column[0] for column in found.description], found.fetchall())
@@ -134,7 +139,7 @@ def _named(connection: Any, sql: str) -> _Named:
     Raises :class:`CommandException` if it is not one query, and what DuckDB raises of a mistake.
     """
     connection.extract_statements(sql)  # a mistake is told with its place
-    [(text,)] = connection.execute("select json_serialize_sql(?)", [sql]).fetchall()
+    [(text,)] = connection.execute("select json_serialize_sql(?::varchar)", [sql]).fetchall()
     parsed = json.loads(text)
     if parsed["error"]:
         raise CommandException(
@@ -149,7 +154,9 @@ def _named(connection: Any, sql: str) -> _Named:
         kind = node.get("type")
         if kind == "BASE_TABLE":
             tables.add((node["schema_name"].lower(), node["table_name"].lower()))
-        every_table |= node.get("show_type") == "SHOW_SPECIAL" or str(node.get("schema_name")).lower() in (
+        every_table |= (kind == "SHOW_REF" and node["query"] is None) or str(
+            node.get("schema_name")
+        ).lower() in (
             "information_schema",
             "pg_catalog",
         )
@@ -181,13 +188,9 @@ class _Tables:
         self._runs = runs
         self.steps: dict[str, str] = {}
         """The name of each step in SQL."""
-        names: set[str] = set(_TAKEN)
+        taken = set(_TAKEN)
         for step in dict.fromkeys(step for run in runs for step in reversed(run._child_names())):
-            name = step
-            while name.lower() in names:
-                name += "_"
-            names.add(name.lower())
-            self.steps[name] = step
+            self.steps[_free(step, taken)] = step
 
     def of(self, named: _Named) -> Iterator[tuple[tuple[str, str], Any]]:
         """Those that a query names, with their names: schema, which of a step is empty, and table."""
@@ -196,10 +199,9 @@ class _Tables:
                 yield ("", name), self._of_step(step)
             wanted = None if named.tables is None else {t for s, t in named.tables if s == name.lower()}
             if wanted is None or wanted:
-                for artifact, table in union_of(
-                    [run._store for run in self._runs], step, wanted, named.columns
-                ):
-                    yield (name, artifact), table
+                stores, taken = [run._store for run in self._runs], set[str]()
+                for artifact, table in union_of(stores, step, wanted, named.columns):
+                    yield (name, _free(artifact, taken)), table
 
     def _of_step(self, step: str) -> pa.Table:
         rows = Rows()
@@ -207,6 +209,14 @@ class _Tables:
             found = RunRows(run._store).of_steps([step])
             rows.add(found.count, found.columns)
         return _as_arrow(rows.frame())
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """A name that SQL, to which capitals are the same, does not know yet; it does from now on."""
+    while name.lower() in taken:
+        name += "_"
+    taken.add(name.lower())
+    return name
 
 
 def _as_arrow(frame: pd.DataFrame) -> pa.Table:

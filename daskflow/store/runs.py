@@ -307,7 +307,7 @@ class RunStore:
         """Ids of a step's tasks, finished or not, in their natural order."""
         found = set(self.tasks_alone(step))
         found.update(
-            name.task_id for chunk in self.chunks_of(step) if chunk.done for name in chunk.done.names()
+            name.task_id for chunk in self.chunks_seen(step) if chunk.done for name in chunk.done.names()
         )
         return sorted(found, key=natural_order)
 

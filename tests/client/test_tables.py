@@ -116,7 +116,7 @@ def test_what_a_pickle_is_is_told_without_loading_it(artifacts):
     assert (thing.type, thing.encoding) == ("bytearray", "pickle")
     assert thing.size > 0
     assert thing.why
-    assert repr(thing) == "DataArtifact('F/1/start/0/thing')"
+    assert repr(thing) == f"DataArtifact('F/1/start/0/thing'): bytearray, pickle, {thing.size} bytes"
 
 
 def test_a_directory_needs_no_options(artifacts):

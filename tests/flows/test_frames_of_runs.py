@@ -113,7 +113,7 @@ def test_the_end_of_a_run_in_a_bucket_leaves_an_index_that_saves_reading_the_rec
     place, bucket: Bucket, proxy: Proxy
 ):
     run_on_s3(place, bucket, "run", "--isolate")
-    assert indices(bucket) == [f"1/{step}/index.parquet" for step in ("end", "join", "start", "work")]
+    assert indices(bucket) == ["1/work/index.parquet"]  # of one task the record is as good
 
     frame = frame_of(bucket, proxy)
 
@@ -191,3 +191,21 @@ def test_an_index_that_can_not_be_written_is_told_in_one_line_and_changes_nothin
     assert ended["status"] == "successful"
     s3._opened.clear()
     assert len(frame_of(bucket)) == 5
+
+
+def test_the_driver_reads_no_record_again_for_the_index(place, bucket: Bucket, proxy: Proxy):
+    done = place.call(
+        "flow.py", "--datastore", f"{bucket.url()}?endpoint_url={proxy.address}", "run", "--size", "12", "--isolate",
+        env=bucket.environment,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.text
+    assert indices(bucket) == ["1/work/index.parquet"]
+    items = [
+        (asked.method, asked.key)
+        for asked in proxy.asked
+        if "/work/" in asked.key and "task.json" in asked.key
+    ]
+    for index in range(12):
+        methods = [method for method, key in items if key.endswith(f"/work/{index}/task.json")]
+        assert methods[-1] == "PUT", methods

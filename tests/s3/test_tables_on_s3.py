@@ -12,8 +12,8 @@ import pytest
 from pyarrow import fs
 
 from daskflow import DataArtifact, Task, namespace
-from daskflow.pathspec import TaskName
-from daskflow.store.artifacts import ArtifactWriter
+from daskflow.pathspec import TaskName, TaskRange
+from daskflow.store.artifacts import ArtifactWriter, shared_tables
 from daskflow.store.records import TaskRecord, timestamp
 from daskflow.store.runs import new_run
 from daskflow.store.s3 import S3Storage
@@ -194,3 +194,35 @@ def test_sql_reads_of_tables_in_a_bucket_the_columns_that_it_needs(bucket: Bucke
     [(task, total)] = answer.rows
     assert (task, round(total, 6)) == ("0", round(frame["c3"].sum(), 6))
     assert sent < table.size / 5
+
+
+def test_of_a_file_that_items_share_in_a_bucket_only_the_item_s_rows_are_read(bucket: Bucket, proxy: Proxy):
+    from daskflow.client.sql import query
+
+    url = f"{bucket.url()}?endpoint_url={proxy.address}"
+    store = saved(url)._store
+    tasks = TaskRange("work", (), 0, 8)
+    tables = shared_tables(store, tasks, "0.a")
+    rng = np.random.default_rng(0)
+    frames = [pd.DataFrame({"x": rng.random(50_000), "n": index}) for index in range(8)]
+    for index, frame in enumerate(frames):
+        ref = ArtifactWriter(store, TaskName("work", str(index)), "0.a", tables).save("t", frame)
+        now = timestamp()
+        record = TaskRecord("F", "1", "work", str(index), 0, "0.a", "ok", now, now, artifacts={"t": ref})
+        if index + 1 == len(frames):
+            tables.close()
+        store.commit(record)
+    table = Task("F/1/work/5", store=url).artifacts.t
+    size = bucket.client.head_object(Bucket=bucket.name, Key=table.path.split("/", 3)[3])["ContentLength"]
+
+    for read in (
+        lambda: table.scan().collect()["x"].to_list(),
+        lambda: table.dataset().to_table()["x"].to_pylist(),
+        lambda: table.head(50_000)["x"].to_list(),
+    ):
+        sent, found = fetched(proxy, read)
+        assert found == frames[5]["x"].to_list()
+        assert sent < size / 3
+
+    answer = query("select task, count(*) from work.t group by task order by task", "F", store=url)
+    assert answer.rows == [(str(index), 50_000) for index in range(8)]
