@@ -141,7 +141,11 @@ def _start_worker(scheduler: str, security: Security, limit: str, scratch: str) 
     tls = {"ca-file": security.tls_ca_file}
     tls |= {"worker": {"cert": security.tls_worker_cert, "key": security.tls_worker_key}}
     config = {
-        "distributed": {"comm": {"tls": tls, "require-encryption": True}},
+        "distributed": {
+            "comm": {"tls": tls, "require-encryption": True},
+            # One that has too much writes to disk what it can, and goes on: if all of them stood still, nothing would.
+            "worker": {"memory": {"pause": False, "terminate": False}},
+        },
         "logging": {"distributed": "critical"},
     }
     inherited = dask.config.merge(dask.config.config, config)
@@ -149,6 +153,7 @@ def _start_worker(scheduler: str, security: Security, limit: str, scratch: str) 
         command,
         stdin=subprocess.DEVNULL,
         env=os.environ
+        | {name: str(value) for name, value in dask.config.get("distributed.nanny.pre-spawn-environ").items()}
         | {
             "DASK_INTERNAL_INHERIT_CONFIG": dask.config.serialize(inherited),
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),

@@ -350,11 +350,6 @@ def test_unfinished_files_are_never_listed(storage: LocalStorage):
     assert storage.names("F/1/train/4") == ["task.json"]
 
 
-def test_a_url_that_is_no_directory_is_refused():
-    with pytest.raises(StoreError, match="'s3://bucket/prefix' is not a directory"):
-        storage_at("s3://bucket/prefix")
-
-
 def test_the_root_is_absolute_whatever_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     storage = storage_at("store")

@@ -84,13 +84,20 @@ def test_the_record_of_a_value_is_json() -> None:
 
 def test_an_encoding_of_a_newer_version_is_refused_by_name() -> None:
     with pytest.raises(
-        DataException, match=r"'zarr'; this version of daskflow knows json, typed-json, parquet, pickle\."
+        DataException,
+        match=r"'zarr'; this version of daskflow knows json, typed-json, parquet, dask, pickle\.",
     ):
         decode("zarr", {}, None, io.BytesIO)
 
 
 def test_pickle_is_last_because_it_takes_everything() -> None:
-    assert [serializer.encoding for serializer in SERIALIZERS] == ["json", "typed-json", "parquet", "pickle"]
+    assert [serializer.encoding for serializer in SERIALIZERS] == [
+        "json",
+        "typed-json",
+        "parquet",
+        "dask",
+        "pickle",
+    ]
     assert SERIALIZERS[-1].takes(object())
 
 
