@@ -9,8 +9,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from s3server import Bucket
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ["README.md", "docs/tutorial.md", "docs/artifacts.md", "docs/how-a-run-works.md", "docs/tags.md"]
@@ -68,19 +72,30 @@ def follow_console(block: str, folder: Path) -> None:
             assert matches(line, done.stdout), f"{command}: no line like {line!r} in\n{done.stdout}"
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_a_document_does_what_it_says(document: str, tmp_path: Path):
-    for example in (ROOT / "examples").glob("*.py"):
-        shutil.copy(example, tmp_path)
-
+def follow(document: str, folder: Path) -> None:
+    """Do what a document says."""
     blocks = BLOCK.findall((ROOT / document).read_text())
 
     assert blocks
     for language, block in blocks:
         if language == "console":
-            follow_console(block, tmp_path)
+            follow_console(block, folder)
         elif block.startswith("# file: "):
-            (tmp_path / block.split()[2]).write_text(block)
+            (folder / block.split()[2]).write_text(block)
         else:
-            done = run([sys.executable, "-c", block], tmp_path)
+            done = run([sys.executable, "-c", block], folder)
             assert done.returncode == 0, f"{block}\n{done.stdout}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_a_document_does_what_it_says(document: str, tmp_path: Path):
+    for example in (ROOT / "examples").glob("*.py"):
+        shutil.copy(example, tmp_path)
+
+    follow(document, tmp_path)
+
+
+def test_the_document_of_s3_does_what_it_says(bucket: Bucket, tmp_path: Path):
+    bucket.client.create_bucket(Bucket="my-bucket")
+
+    follow("docs/s3.md", tmp_path)

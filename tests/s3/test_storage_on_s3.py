@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from daskflow.errors import OverwrittenWarning, SettingsError, StoreError, Unavailable
+from daskflow.errors import DataMissing, NotFound, OverwrittenWarning, SettingsError, StoreError, Unavailable
 from daskflow.pathspec import TaskName
 from daskflow.store import retries, s3
 from daskflow.store.artifacts import ArtifactWriter
@@ -313,6 +313,27 @@ def test_a_part_that_fails_fails_the_file(
         file.write(bytes(11 << 20))
 
     assert bucket.objects() == []
+
+
+def test_what_is_listed_and_gone_when_it_is_read_is_told_as_missing(watched: Storage, proxy: Proxy):
+    run = new_run(watched, "F", lambda number: {"run": number})
+    name, now = TaskName("s", "0"), timestamp()
+    ref = ArtifactWriter(run, name, "0.a").save("x", os.urandom(100_000))
+    run.commit(TaskRecord("F", "1", "s", "0", 0, "0.a", "ok", now, now, artifacts={"x": ref}))
+    assert ref.path is not None
+
+    def without(path: str) -> RunStore:
+        proxy.plan = lambda asked: (
+            "NoSuchKey" if asked.method == "GET" and asked.path.endswith(path) else None
+        )
+        return RunStore(watched, "F", "1")
+
+    assert without("/F/1/s/0/task.json").tasks("s") == ["0"]
+    assert without("/F/1/s/0/task.json").task(name) is None
+    with pytest.raises(NotFound, match="Run 'F/1' does not exist"):
+        without("/F/1/run.json").record()
+    with pytest.raises(DataMissing, match=rf"'x' of F/1.* from s3://.*/{ref.path}: There is no such file"):
+        without(f"/{ref.path}").load("x", ref)
 
 
 # Errors, one sentence each

@@ -159,6 +159,8 @@ EXACT_INDEXES: dict[str, Any] = {
     "days": _days(name="day"),
     "business days": _days(freq="B"),
     "days in a zone": _days(tz="Europe/Berlin"),
+    "days of a zone before 1900": pd.date_range("1850-01-01 12:34:56", periods=3, tz="Europe/Amsterdam"),
+    "days of a zone in nanoseconds before 1900": pd.date_range("1700", periods=3, tz="Asia/Tokyo", unit="ns"),
     "times without frequency": pd.DatetimeIndex(["2024-01-01", "2024-01-03", "2024-01-04"]),
     "timedelta": pd.timedelta_range("1h", periods=3, freq="h"),
     "period": pd.period_range("2024-01", periods=3, freq="Q"),
@@ -179,6 +181,8 @@ EXACT_LABELS: dict[str, Any] = {
     "object": pd.Index(["a", "b"], dtype=object),
     "levels": pd.MultiIndex.from_tuples([("a", 1), ("a", 2)], names=["u", None]),
     "int and str": pd.Index([1, "a"], dtype=object),
+    "bool": [True, False],
+    "float": [0.5, 1.0],
 }
 
 
@@ -223,6 +227,9 @@ def test_column_labels_come_back_exactly(labels: Any) -> None:
     [
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "its column labels are not unique"),
         (pd.DataFrame([[1, 2]], columns=pd.Index([1, "1"], dtype=object)), "not unique as text"),
+        (pd.DataFrame([[1, 2]], columns=[7, 7]), "its column labels are not unique"),
+        (pd.DataFrame([[1, 2]], columns=[None, "a"]), "its column labels are not plain"),
+        (pd.DataFrame([[1, 2]], columns=[("a", 1), "a"]), "its column labels are not plain"),
         (pd.DataFrame([[1, 2]], columns=_days()[:2]), "its column labels are not plain"),
         (Frame({"a": [1]}), "a subclass of pandas.DataFrame"),
         (pd.DataFrame({"a": [1]}).set_flags(allows_duplicate_labels=False), "flags"),
