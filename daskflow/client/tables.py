@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import DataException
+from daskflow.store.serializers.lazy_tables import arrow_filesystem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import polars as pl
-    import pyarrow as pa
     import pyarrow.dataset as ds
 
     from daskflow.store.records import ArtifactRef
@@ -66,7 +66,7 @@ def fragments(storage: Storage, parts: Iterable[tuple[ArtifactRef, Any]]) -> lis
     """The parts of a dataset: tables, each with the expression that holds for all of its rows, if any."""
     import pyarrow.dataset as ds
 
-    filesystem, form = filesystem_of(storage), ds.ParquetFileFormat()
+    filesystem, form = arrow_filesystem(storage), ds.ParquetFileFormat()
     found = []
     for ref, expression in parts:
         group = ref.info.get("row_group")
@@ -74,14 +74,3 @@ def fragments(storage: Storage, parts: Iterable[tuple[ArtifactRef, Any]]) -> lis
         path = storage.locate(str(ref.path)).removeprefix("s3://")
         found.append(form.make_fragment(path, filesystem, expression, groups))
     return found
-
-
-def filesystem_of(storage: Storage) -> pa.fs.FileSystem:
-    """What Arrow reads the files of a storage with."""
-    import pyarrow.fs as pafs
-
-    if not storage.remote:
-        return pafs.LocalFileSystem()
-    import s3fs
-
-    return pafs.PyFileSystem(pafs.FSSpecHandler(s3fs.S3FileSystem(**storage.storage_options)))

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from daskflow.client.rows import committed_alone, index_of, names_in
-from daskflow.client.tables import filesystem_of, fragments
+from daskflow.client.tables import fragments
 from daskflow.errors import DataException
 from daskflow.store.records import ArtifactRef
+from daskflow.store.serializers.lazy_tables import arrow_filesystem
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -115,7 +116,7 @@ def _union(storage: Storage, parts: list[Part], columns: Collection[str] | None)
     tables = pa.concat_tables([schema.empty_table(), *shared], promote_options="permissive").cast(schema)
     if not found:
         return tables
-    files = ds.FileSystemDataset(found, schema, found[0].format, filesystem_of(storage))
+    files = ds.FileSystemDataset(found, schema, found[0].format, arrow_filesystem(storage))
     return ds.UnionDataset(schema, [files, ds.InMemoryDataset(tables)]) if shared else files
 
 

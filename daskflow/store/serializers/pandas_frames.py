@@ -47,6 +47,8 @@ def plan(value: pd.DataFrame | pd.Series[Any]) -> TablePlan | str:
 
     if isinstance(value, pd.DataFrame):
         return _plan_frame(value, {"kind": "pandas.DataFrame"})
+    if isinstance(value, pd.Index):
+        return _plan_frame(pd.DataFrame(index=value), {"kind": "pandas.Index"})
     if not is_label(value.name):
         return f"its name {value.name!r} is not a plain one"
     name = value.name if isinstance(value.name, str) else "values"
@@ -70,6 +72,8 @@ def restore(columns: list[Any], metadata: Mapping[bytes, bytes], info: Mapping[s
         for i, a in enumerate(arrays[:width])
     }
     frame = pd.DataFrame(data, index=index, copy=False)
+    if spec["kind"] == "pandas.Index":
+        return frame.index
     frame.columns = restore_columns(spec["columns"])
     found = frame if spec["kind"] == "pandas.DataFrame" else frame.iloc[:, 0].rename(spec["name"])
     found.attrs = json.loads(json.dumps(spec["attrs"]))

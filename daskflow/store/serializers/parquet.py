@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from daskflow.errors import DataMissing
+from daskflow.store.serializers import lazy_tables
 from daskflow.store.serializers.base import Create, Encoded, OpenFile, Refused, Serializer, Spool, type_name
 from daskflow.store.serializers.pickles import pickle_fingerprint
 
@@ -23,21 +25,38 @@ if TYPE_CHECKING:
 
     from daskflow.store.serializers.table_file import TablePlan
 
-KINDS = ("pandas.DataFrame", "pandas.Series", "polars.DataFrame", "polars.Series", "pyarrow.Table")
+KINDS = (
+    "pandas.DataFrame",
+    "pandas.Series",
+    "pandas.Index",
+    "polars.DataFrame",
+    "polars.Series",
+    "pyarrow.Table",
+)
 
 
 class ParquetSerializer(Serializer):
-    """Frames and series of pandas and polars, and ``pyarrow.Table``."""
+    """Frames and series of pandas and polars, pandas' indexes, ``pyarrow.Table``, and what is lazily one of these."""
 
     encoding = "parquet"
 
     def takes(self, value: Any) -> bool:
         """Whether ``value`` is a table, also one of a subclass."""
-        return kind_of(value) is not None
+        return kind_of(value) is not None or lazy_tables.kind_of(value) is not None
 
     def encode(self, value: Any, create: Create, inline_limit: int) -> Encoded | Refused:
         """Write ``value`` to a file, whatever its size."""
+        lazy = lazy_tables.kind_of(value)
+        if lazy is not None:
+            answer = self.encode(lazy_tables.computed(value), create, inline_limit)
+            return (
+                replace(answer, type=lazy, info=answer.info | {"lazy": lazy})
+                if isinstance(answer, Encoded)
+                else answer
+            )
         kind = kind_of(value)
+        if kind == "pandas.Index":
+            kind = type_name(value)
         if kind != type_name(value):
             return Refused(f"it is of {type_name(value)}, a subclass of {kind}")
         if kind.startswith("polars"):
@@ -73,6 +92,10 @@ class ParquetSerializer(Serializer):
 
     def decode(self, info: Mapping[str, Any], inline: Any, open_file: OpenFile) -> Any:
         """The table, as the type it was stored from; it may be changed in place."""
+        if "lazy" in info:
+            known = {name: fact for name, fact in info.items() if name != "lazy"}
+            place = getattr(open_file, "folder", None)
+            return lazy_tables.opened(info["lazy"], place, lambda: self.decode(known, inline, open_file))
         kind = info["producer"]
         group = info.get("row_group")
         with open_file() as file:
@@ -89,6 +112,8 @@ class ParquetSerializer(Serializer):
         kind = kind_of(value)
         if kind == "pyarrow.Table":
             return None
+        if kind in ("pandas.Index", None):
+            return pickle_fingerprint(value)
         if kind != type_name(value):
             return pickle_fingerprint(value)
         from daskflow.store.serializers.table_fingerprint import pandas_fingerprint, polars_fingerprint

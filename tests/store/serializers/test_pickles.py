@@ -87,7 +87,6 @@ EXACT: dict[str, Any] = {
     "scalar array": np.array(5),
     "big-endian array": np.arange(3, dtype=">i4"),
     "NA": pd.NA,
-    "Index": pd.Index(["a", "b"], name="n"),
     "list of frames": [pd.DataFrame({"a": [1, 2]}), pd.Series([1.5], name="s")],
     "large array": np.arange(MIB),
     "large Fortran array": np.asfortranarray(np.arange(MIB).reshape(1024, 1024)),

@@ -1,0 +1,58 @@
+"""Queries of polars and datasets of Arrow: computed when they are stored, so that the data is there, and lazy again when loaded."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pyarrow as pa
+
+    from daskflow.store.serializers.base import Folder
+    from daskflow.store.storage import Storage
+
+_KINDS = {"polars.LazyFrame": ("polars", "LazyFrame"), "pyarrow.Dataset": ("pyarrow.dataset", "Dataset")}
+
+
+def kind_of(value: Any) -> str | None:
+    """``polars.LazyFrame``, ``pyarrow.Dataset``, or None if it is neither; imports nothing."""
+    for kind, (module, name) in _KINDS.items():
+        found = getattr(sys.modules.get(module), name, None)
+        if isinstance(found, type) and isinstance(value, found):
+            return kind
+    return None
+
+
+def computed(value: Any) -> Any:
+    """The frame or table that it stands for."""
+    return value.collect() if kind_of(value) == "polars.LazyFrame" else value.to_table()
+
+
+def opened(kind: str, place: Folder | None, load: Callable[[], Any]) -> Any:
+    """One over the file at a place of a store, of which nothing is read yet; without a place over what ``load`` gives."""
+    if kind == "polars.LazyFrame":
+        import polars as pl
+
+        if place is None:
+            return load().lazy()
+        storage = place.storage()
+        return pl.scan_parquet(storage.locate(place.path), **storage.polars_options())
+    import pyarrow.dataset as ds
+
+    if place is None:
+        return ds.dataset(load())
+    storage = place.storage()
+    return ds.dataset(storage.locate(place.path).removeprefix("s3://"), filesystem=arrow_filesystem(storage))
+
+
+def arrow_filesystem(storage: Storage) -> pa.fs.FileSystem:
+    """What Arrow reads the files of a storage with."""
+    import pyarrow.fs as pafs
+
+    if not storage.remote:
+        return pafs.LocalFileSystem()
+    import s3fs
+
+    return pafs.PyFileSystem(pafs.FSSpecHandler(s3fs.S3FileSystem(**storage.storage_options)))
