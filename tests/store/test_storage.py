@@ -351,8 +351,8 @@ def test_unfinished_files_are_never_listed(storage: LocalStorage):
 
 
 def test_a_url_that_is_no_directory_is_refused():
-    with pytest.raises(StoreError, match="'s3://bucket/prefix' is not a directory"):
-        storage_at("s3://bucket/prefix")
+    with pytest.raises(StoreError, match="'gs://bucket/prefix' is neither a directory nor s3://"):
+        storage_at("gs://bucket/prefix")
 
 
 def test_the_root_is_absolute_whatever_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
