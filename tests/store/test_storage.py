@@ -350,6 +350,11 @@ def test_unfinished_files_are_never_listed(storage: LocalStorage):
     assert storage.names("F/1/train/4") == ["task.json"]
 
 
+def test_a_url_that_is_no_directory_is_refused():
+    with pytest.raises(StoreError, match="'gs://bucket/prefix' is neither a directory nor s3://"):
+        storage_at("gs://bucket/prefix")
+
+
 def test_the_root_is_absolute_whatever_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     storage = storage_at("store")
