@@ -25,6 +25,7 @@ BUCKET = "flows"
 ROWS, SHORT_ROWS = 1_750_000, 1_000  # 140 MB
 STEPS, SHORT_STEPS = 100, 4
 ITEMS, SHORT_ITEMS = 1_000, 20
+ALONE, SHORT_ALONE = 10_000, 10
 FRAME_ROWS, SHORT_FRAME_ROWS = 5_000_000, 1_000
 RUNS = 3
 ACCOUNT = {
@@ -34,6 +35,7 @@ ACCOUNT = {
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 _prefixes = itertools.count()
+_used: list[int] = []
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,13 @@ class OnS3(Daskflow):
     server: Server | None = None
 
     def command(self, flow: Path, store: Path, words: tuple[str, ...]) -> list[str]:
-        url = f"s3://{BUCKET}/{next(_prefixes)}"
-        return [str(self.python), str(flow), "--datastore", url, *words]
+        _used.append(next(_prefixes))
+        return [str(self.python), str(flow), "--datastore", f"s3://{BUCKET}/{self.last}", *words]
+
+    @property
+    def last(self) -> int:
+        """The prefix of the store that was made last."""
+        return _used[-1]
 
     def environment(self, home: Path, store: Path) -> dict[str, str]:
         assert self.server is not None
@@ -111,7 +118,7 @@ def measure(bench: Bench) -> list[Line]:
     with server() as there:
         ours = None if bench.ours is None else OnS3(bench.ours.name, bench.ours.python, there)
         here = replace(bench, ours=ours, peer=_peer(there) if bench.peer is not None else None)
-        return [*tables(here), *tiny_tasks(here, bench.ours), *wide(here), *frames(here)]
+        return [*tables(here), *tiny_tasks(here, bench.ours), *wide(here), *read(here), *frames(here)]
 
 
 def _peer(there: Server) -> Side:
@@ -169,6 +176,27 @@ def wide(bench: Bench) -> list[Line]:
     [sample] = bench.in_turn(RUNS, lambda side: _counted(side, flow("wide"), "--items", str(items)))
     work = f"foreach of {items:,} items on S3"
     return [Line(work, "s", sample.wall), Line(f"{work}: PUT", "", sample.found("PUT"), None, absolute(120))]
+
+
+def read(bench: Bench) -> list[Line]:
+    """A finished run of tasks that share no process, as a frame."""
+    if bench.ours is None:
+        return []
+    assert isinstance(bench.ours, OnS3)
+    assert bench.ours.server is not None
+    tasks = SHORT_ALONE if bench.short else ALONE
+    run_flow(bench.ours, flow("wide"), "--items", str(tasks), "--isolate")
+    words = (f"s3://{BUCKET}/{bench.ours.last}", "Wide/1", str(tasks + 3))
+    before = bench.ours.server.requests().get("GET", 0)
+    [sample] = bench.in_turn(
+        2 * RUNS - 1, lambda side: printed(run_script(side, script("to_pandas"), *words))
+    )
+    gets = (bench.ours.server.requests().get("GET", 0) - before) / len(sample.measurements)
+    work = f"Run.to_pandas() of {tasks:,} tasks on S3"
+    return [
+        Line(work, "s", sample.found("seconds"), None, absolute(2)),
+        Line(f"{work}: GET", "", gets, None, absolute(50)),
+    ]
 
 
 def frames(bench: Bench) -> list[Line]:
