@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from daskflow.client.base import OfRun, not_found
@@ -68,7 +69,7 @@ class DataArtifact(OfRun[Any]):
 
     @property
     def encoding(self) -> str:
-        """``json``, ``typed-json``, ``parquet`` or ``pickle``."""
+        """``json``, ``typed-json``, ``parquet``, ``dask`` or ``pickle``."""
         return self._ref.encoding
 
     @property
@@ -79,7 +80,7 @@ class DataArtifact(OfRun[Any]):
 
     @property
     def path(self) -> str | None:
-        """The file, as any program opens it; None if the value stands in the task's record.
+        """The file, or folder of a Dask collection, as any program opens it; None if the value stands in the task's record.
 
         The tables of items that shared a process share a file too: see :attr:`row_group`.
         """
@@ -123,11 +124,18 @@ class DataArtifact(OfRun[Any]):
             import dask
 
             with dask.config.set(scheduler="sync"):
-                return self.data.head(n, npartitions=-1)
+                return self.data.partitions[: self._partitions_with(n)].head(n, npartitions=-1)
         if self.type.startswith("polars") and self.row_group is None:
             frame = self.scan().head(n).collect()
             return frame if self.type == "polars.DataFrame" else frame.to_series()
         return self._store.load_head(self.id, self._ref, n)
+
+    def _partitions_with(self, rows: int) -> int:
+        """How many of the first partitions have so many rows; one at least."""
+        there = accumulate(part["rows"] for part in self._ref.info["parts"])
+        return next(
+            (place + 1 for place, count in enumerate(there) if count >= rows), self._ref.info["npartitions"]
+        )
 
     def scan(self) -> pl.LazyFrame:
         """A table as a polars query, of which nothing is read before ``collect()``; then only what the query needs.
@@ -136,7 +144,7 @@ class DataArtifact(OfRun[Any]):
         pandas is among them. Raises :class:`DataException` if it is no table, or polars is not installed.
         """
         self._require_table("scan()")
-        from daskflow.client import tables
+        from daskflow.store import tables
 
         try:
             return tables.scan(self._storage, self._ref)
@@ -152,7 +160,7 @@ class DataArtifact(OfRun[Any]):
         them. Raises :class:`DataException` if it is no table.
         """
         self._require_table("dataset()")
-        from daskflow.client import tables
+        from daskflow.store import tables
 
         refs = tables.partitions(self._ref) if self.encoding == "dask" else [self._ref]
         return tables.dataset(self._storage, refs)
@@ -163,8 +171,7 @@ class DataArtifact(OfRun[Any]):
         Its types are those that Dask gives what it reads from Parquet. Raises :class:`DataException` if it is no table.
         """
         self._require_table("dask()")
-        from daskflow.client import tables
-        from daskflow.store import gathered
+        from daskflow.store import gathered, tables
 
         if self.encoding == "dask":
             return self.data

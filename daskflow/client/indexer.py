@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from daskflow.client.index import encoded
 from daskflow.client.rows import RunRows
-from daskflow.errors import DaskflowException
 from daskflow.store.layout import PARAMETERS
 
 if TYPE_CHECKING:
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 
 MOST_READ = 5_000
 """Records of a step that are read for its index; those of a local cluster are at hand. More are left to who asks for them."""
+MOST_KEPT = 20_000
+"""Rows of a step that are kept at hand: they take memory, and a frame of more is not what an index is for."""
 STEPS_AT_ONCE = 4
 
 
@@ -34,10 +35,12 @@ class Indexer:
         """Know of a commit. It is called by the thread that made it; one that can't be told of now is read in the end."""
         try:
             row = self._rows.of_record(record)
-        except DaskflowException:  # what it refers to can't be read now
+        except Exception:  # noqa: BLE001 - whatever it is, it must not become the task's failure, which is committed
             return
         with self._lock:
-            self._at_hand.setdefault(record.step, {})[record.task] = row
+            known = self._at_hand.setdefault(record.step, {})
+            if len(known) < MOST_KEPT:
+                known[record.task] = row
 
     def write(self) -> None:
         """Write the index of each step; of one with a single task its record is as good. Raises :class:`StoreError`."""

@@ -82,8 +82,9 @@ def query(sql: str, flow: str, runs: Sequence[str] = (), store: str | None = Non
             for step in tables.steps:
                 connection.execute(f"create schema {_quoted(step)}").fetchall()
             for name, table in tables.of(named):
-                connection.register(".".join(filter(None, name)), table)
-                _show(connection, name, table.schema.names)
+                distinct = _distinct(table)
+                connection.register(".".join(filter(None, name)), distinct)
+                _show(connection, name, distinct.schema.names)
             for setting in _SETTINGS:
                 connection.execute(f"set {setting}").fetchall()
             found = connection.execute(sql)
@@ -209,6 +210,15 @@ class _Tables:
             found = RunRows(run._store).of_steps([step])
             rows.add(found.count, found.columns)
         return _as_arrow(rows.frame())
+
+
+def _distinct(table: Any) -> Any:
+    """A table whose columns SQL can tell apart; one that is a dataset is loaded if they are not so yet."""
+    taken: set[str] = set()
+    names = [_free(name, taken) for name in table.schema.names]
+    if names == table.schema.names:
+        return table
+    return (table if hasattr(table, "rename_columns") else table.to_table()).rename_columns(names)
 
 
 def _free(name: str, taken: set[str]) -> str:

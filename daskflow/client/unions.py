@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from daskflow.client.rows import committed_alone, index_of, names_in
-from daskflow.client.tables import fragments
 from daskflow.errors import DataException
 from daskflow.store.records import ArtifactRef
+from daskflow.store.retries import retried
 from daskflow.store.serializers.lazy_tables import arrow_filesystem
+from daskflow.store.tables import files_of, fragments
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -86,15 +87,14 @@ def _parts(store: RunStore, step: str, wanted: Collection[str] | None) -> Iterat
 
     for record in committed_alone(store, step):
         for name, ref in record.artifacts.items():
-            if ref.encoding == "parquet" and is_wanted(name):
-                yield name, Part(run, record.task, index_of(record), ref)
+            for file in files_of(ref) if is_wanted(name) else ():
+                yield name, Part(run, record.task, index_of(record), file)
     for chunk in store.chunks_seen(step):
         for name in filter(is_wanted, names_in(chunk)):
             for place, task in enumerate(chunk.tasks.part(0, len(chunk.each)).names()):
                 found = chunk.ref(place, name)
-                if found is not None and found["encoding"] == "parquet":
-                    index = chunk.tasks.first + place
-                    yield name, Part(run, task.task_id, index, ArtifactRef.of_json(found))
+                for file in files_of(ArtifactRef.of_json(found)) if found is not None else ():
+                    yield name, Part(run, task.task_id, chunk.tasks.first + place, file)
 
 
 def _union(storage: Storage, parts: list[Part], columns: Collection[str] | None) -> pa.Table | ds.Dataset:
@@ -105,7 +105,7 @@ def _union(storage: Storage, parts: list[Part], columns: Collection[str] | None)
     tags = _tags(parts)
     found = fragments(storage, [(part.ref, _expression(part, tags)) for part in own])
     examples = {_kind(part): fragment for part, fragment in zip(own, found, strict=True)}
-    shared = _read_shared(storage, parts, tags, columns)
+    shared = _read_shared(storage, parts, tags)
     front = pa.schema([(tags["run"], pa.int64()), (tags["task"], pa.string()), (tags["index"], pa.int64())])
     schemas = [
         front,
@@ -139,31 +139,27 @@ def _expression(part: Part, tags: dict[str, str]) -> Any:
     return found if part.index is None else found & (ds.field(tags["index"]) == part.index)
 
 
-def _read_shared(
-    storage: Storage, parts: list[Part], tags: dict[str, str], columns: Collection[str] | None
-) -> list[pa.Table]:
+def _read_shared(storage: Storage, parts: list[Part], tags: dict[str, str]) -> list[pa.Table]:
     """The tables that stand in files with others, a file at a time: they are small."""
     files: dict[str, list[Part]] = defaultdict(list)
     for part in parts:
         if part.ref.info.get("row_group") is not None:
             files[str(part.ref.path)].append(part)
-    return [_read_parts(storage, each, tags, columns) for each in files.values()]
+    return [_read_parts(storage, each, tags) for each in files.values()]
 
 
-def _read_parts(
-    storage: Storage, parts: list[Part], tags: dict[str, str], columns: Collection[str] | None
-) -> pa.Table:
+def _read_parts(storage: Storage, parts: list[Part], tags: dict[str, str]) -> pa.Table:
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     groups = [part.ref.info["row_group"] for part in parts]
-    with storage.open(str(parts[0].ref.path)) as opened:
-        file = pq.ParquetFile(opened)
-        names = [
-            name for name in file.schema_arrow.names if columns is None or shown(name).lower() in columns
-        ]
-        table = file.read_row_groups(groups, columns=names).replace_schema_metadata(None)
+
+    def read() -> pa.Table:
+        with storage.open(str(parts[0].ref.path)) as opened:
+            return pq.ParquetFile(opened).read_row_groups(groups)
+
+    table = retried(read).replace_schema_metadata(None)
     counts = [part.ref.info["rows"] for part in parts]
     places = pa.array(np.repeat(np.arange(len(parts)), counts))
     front = {

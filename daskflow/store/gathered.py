@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import DataException
+from daskflow.store.retries import retried
 from daskflow.store.runs import RunStore
 from daskflow.store.serializers.parquet import read_columns
 from daskflow.store.storage import storage_at
@@ -30,18 +32,22 @@ def concat(store: RunStore, name: str, refs: Sequence[ArtifactRef]) -> Any:
     for ref in refs:
         if ref.type not in _FRAMES:
             raise DataException(f"Artifact '{name}' of an input is a {ref.type}, no frame.")
-    if any(ref.encoding == "dask" for ref in refs):
-        return dd.concat([_lazy(store, name, [ref]) for ref in refs])
-    return _lazy(store, name, refs)
+    meta = None
+    found: list[Any] = []
+    for is_lazy, neighbours in groupby(refs, lambda ref: ref.encoding == "dask"):
+        if is_lazy:
+            found += [store.load(name, ref) for ref in neighbours]
+            continue
+        tables = list(neighbours)
+        meta = _frame(store, name, tables[0]).iloc[:0] if meta is None else meta
+        found.append(_lazy(store, name, tables, meta))
+    return found[0] if len(found) == 1 else dd.concat(found)
 
 
-def _lazy(store: RunStore, name: str, refs: Sequence[ArtifactRef]) -> Any:
+def _lazy(store: RunStore, name: str, refs: Sequence[ArtifactRef], meta: Any) -> Any:
     import dask
     import dask.dataframe as dd
 
-    if refs[0].encoding == "dask":
-        return store.load(name, refs[0])
-    meta = _frame(store, name, refs[0]).iloc[:0]
     place = (store.storage.url, store.flow, store.run)
     with dask.config.set({"dataframe.convert-string": False}):  # texts stay what they were
         return dd.from_map(
@@ -78,10 +84,9 @@ def _frame(store: RunStore, name: str, ref: ArtifactRef, columns: Sequence[Any] 
     """A frame of pandas, whichever library made it."""
     own = ref.encoding == "parquet" and ref.type == "pandas.DataFrame" and "row_group" not in ref.info
     if own and columns is not None:
-        with store.open(ref) as file:
-            found = read_columns(file, ref.info, columns)
+        found = retried(lambda: read_columns(lambda: store.open(ref), ref.info, columns))
         if found is not None:
-            return found[list(columns)]
+            return found
     value = store.load(name, ref)
     frame = value if ref.type == "pandas.DataFrame" else value.to_pandas()
     return frame if columns is None else frame[list(columns)]

@@ -6,6 +6,7 @@ import io
 import re
 import secrets
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 MOST_READ_AHEAD = 1 << 30
 """Bytes of a table's file that are fetched as a whole where a read takes a round trip."""
+AT_ONCE = 16
+"""Requests at a time where each takes a round trip."""
 MAX_REMEMBERED = 10_000
 """Records that a run's store keeps at hand, some 5 kB each; a run may have a hundred thousand."""
 
@@ -51,8 +54,18 @@ def flows(storage: Storage) -> list[str]:
 
 def run_numbers(storage: Storage, flow: str) -> list[int]:
     """Numbers of a flow's runs, ascending. A folder without its ``run.json`` is no run, or not yet one."""
-    folders = (name for name in storage.names(flow) if _RUN.fullmatch(name))
-    return sorted(int(name) for name in folders if storage.exists(Layout(flow, name).run_record))
+    folders = _run_folders(storage, flow)
+    with ThreadPoolExecutor(AT_ONCE if storage.remote else 1, "daskflow-runs") as pool:
+        there = pool.map(lambda number: _is_run(storage, flow, number), folders)
+        return sorted(number for number, is_run in zip(folders, there, strict=True) if is_run)
+
+
+def _run_folders(storage: Storage, flow: str) -> list[int]:
+    return [int(name) for name in storage.names(flow) if _RUN.fullmatch(name)]
+
+
+def _is_run(storage: Storage, flow: str, number: int) -> bool:
+    return storage.exists(Layout(flow, str(number)).run_record)
 
 
 def new_run(storage: Storage, flow: str, record: Callable[[str], dict[str, Any]]) -> RunStore:
@@ -61,7 +74,8 @@ def new_run(storage: Storage, flow: str, record: Callable[[str], dict[str, Any]]
     ``record`` makes the content of ``run.json`` from the run's number.
     Raises :class:`StoreError` if the storage can't be written or does not keep create-only promises.
     """
-    number = max(run_numbers(storage, flow), default=0)
+    folders = sorted(_run_folders(storage, flow), reverse=True)
+    number = next((each for each in folders if _is_run(storage, flow, each)), 0)
     token = secrets.token_hex(8)  # tells our record from one that another driver makes at the same moment
     while True:
         number += 1

@@ -52,6 +52,7 @@ _BUSY = frozenset(
             "RequestTimeout",
             "OperationAborted",
             "ConditionalRequestConflict",
+            "NoSuchUpload",  # it was completed, and the answer lost: the object is written anew
         ),
     }
 )
@@ -77,6 +78,8 @@ class Place:
         for name in options:
             if name not in OPTIONS:
                 raise SettingsError(f"'{url}': there is no option '{name}'; there is {', '.join(OPTIONS)}.")
+        if not options.get("endpoint_url", "http://").startswith(("http://", "https://")):
+            raise SettingsError(f"'{url}': endpoint_url must begin with http:// or https://.")
         return cls(found[1], (found[2] or "").strip("/"), options)
 
 
@@ -92,6 +95,7 @@ class S3Storage:
         self._bucket, self._prefix, self._options = place.bucket, place.prefix, place.options
         self._lock = threading.Lock()
         self._client: Any = None
+        self._session: Any = None
         self._unused = False
 
     def locate(self, path: str) -> str:
@@ -207,6 +211,8 @@ class S3Storage:
             elif not self._unused:
                 self._client.close()
             self._unused = True
+            with contextlib.suppress(Exception):  # as above
+                self._session.get_credentials().get_frozen_credentials()  # else each fork would ask for some of its own
 
     def after_fork(self, from_threads: bool) -> None:
         """In the child of a fork: its parent's connections are not its own.
@@ -262,7 +268,7 @@ class S3Storage:
         return {
             "max_pool_connections": MOST_CONNECTIONS,
             "connect_timeout": 10,
-            "read_timeout": 60,
+            "read_timeout": 20,
             "tcp_keepalive": True,
             "s3": {"addressing_style": self._addressing_style()},
         }
@@ -272,12 +278,14 @@ class S3Storage:
         from botocore.config import Config
 
         with self._explained("reach", ""):
-            session = botocore.session.Session(profile=self._options.get("profile"))
-            return session.create_client(
+            self._session = botocore.session.Session(profile=self._options.get("profile"))
+            # What is tried again is told (:mod:`daskflow.store.retries`); the SDK's tries would be silent ones.
+            tries = {} if "AWS_MAX_ATTEMPTS" in os.environ else {"retries": {"total_max_attempts": 2}}
+            return self._session.create_client(
                 "s3",
                 region_name=self._options.get("region"),
                 endpoint_url=self._options.get("endpoint_url"),
-                config=Config(**self._config()),
+                config=Config(**self._config(), **tries),
             )
 
     def _key(self, path: str) -> str:
@@ -563,7 +571,7 @@ def _as_ours(error: Exception, verb: str, place: str) -> Exception:
     bucket = place.removeprefix("s3://").partition("/")[0]
     said = _said(error)
     trouble = f"Can't {verb} {place}"
-    if code == "NoSuchKey" or (code == "404" and verb != "list"):
+    if code in ("NoSuchKey", "NoSuchVersion") or (code == "404" and verb != "list"):
         return FileNotFoundError(place)
     if code in ("NoSuchBucket", "404"):
         return StoreError(
@@ -643,6 +651,7 @@ def _is_of_the_network(error: Exception) -> bool:
         exceptions.ResponseStreamingError,
         exceptions.IncompleteReadError,
         exceptions.ConnectionError,
+        exceptions.MetadataRetrievalError,
     )
     return isinstance(error, kinds) or type(error).__module__.startswith("urllib3")
 

@@ -73,7 +73,7 @@ def run(
     Returns the outcome, a :class:`TaskRecord` as JSON that still lacks what only the worker knows, and the status to
     exit with.
     """
-    execution = Execution(store or store_of(spec), spec, tables)
+    execution = Execution(store or own_store(spec), spec, tables)
     tell_current(spec, execution.store)
     known: dict[str, Any] = {"status": "ok", "started": timestamp()}
     status = 0
@@ -113,7 +113,7 @@ def run(
     return outcome.to_json(), status if outcome.ok or status else 1
 
 
-def store_of(spec: TaskSpec) -> RunStore:
+def own_store(spec: TaskSpec) -> RunStore:
     """The store of a task's run, which knows the records that the task was given."""
     store = RunStore(storage_at(spec.run.store), spec.run.flow, spec.run.run)
     for record in spec.known:

@@ -34,13 +34,32 @@ MODULE = "distributed.client"
 LOOPBACK = "127.0.0.1"
 CLOSE_SECONDS = 5.0
 START_SECONDS = 60
+LOSING = {
+    # Nobody starts a worker anew that is lost, for want of memory say: its step fails, and does not wait for ever.
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.scheduler.no-workers-timeout": "5s",
+}
+
+
+_slots = threading.local()
 
 
 def give_back_slot() -> None:
-    """On a worker, in the thread of a task: others may run in its place."""
+    """On a worker, in the thread of a task: others may run in its place. Dask gives that thread no other task then."""
     from distributed import secede
 
-    secede()
+    if not getattr(_slots, "given_back", False):  # tasks that come together take one slot
+        _slots.given_back = True
+        secede()
+
+
+def remove_scratch(pid: int) -> None:
+    """On a worker, after the end of a task's process: what its own Dask workers had put on disk."""
+    shutil.rmtree(_scratch_of(pid), ignore_errors=True)
+
+
+def _scratch_of(pid: int) -> str:
+    return os.path.join(tempfile.gettempdir(), f"daskflow-{os.getuid()}-{pid}")
 
 
 @contextlib.contextmanager
@@ -63,9 +82,10 @@ class _Offer:
         self._tell = tell
         self._owner = os.getpid()
         self._left = threading.Lock()
+        self._waiting: set[threading.Thread] = set()
+        self._made = threading.Event()
         self._workers: list[subprocess.Popen[bytes]] = []
         self._client: Any = None
-        self._scratch = ""
 
     def stand_in(self, module: types.ModuleType) -> None:
         """Be asked where Dask looks for the client of this process."""
@@ -81,9 +101,20 @@ class _Offer:
 
         if os.getpid() != self._owner or dask.config.get("scheduler", None):
             return None
-        if not self._left.acquire(blocking=False):  # Dask looks for one also while it is made, and at the end
+        if not self._left.acquire(blocking=False):
+            return self._made_by_another()
+        self._waiting = set(threading.enumerate()) - {threading.current_thread()}
+        try:
+            self._client = self._of_cluster() if self._spec.scheduler else self._of_own_workers()
+        finally:
+            self._made.set()
+        return self._client
+
+    def _made_by_another(self) -> Any:
+        """What another thread of the step makes; None to the threads that Dask starts for that, and in the end."""
+        if threading.current_thread() not in self._waiting:
             return None
-        self._client = self._of_cluster() if self._spec.scheduler else self._of_own_workers()
+        self._made.wait(START_SECONDS)
         return self._client
 
     def end(self) -> None:
@@ -97,8 +128,7 @@ class _Offer:
             worker.wait()
         if self._client is not None:
             self._client.close(CLOSE_SECONDS)
-        if self._scratch:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+        remove_scratch(self._owner)
 
     def _of_cluster(self) -> Any:
         from distributed import Client
@@ -107,6 +137,7 @@ class _Offer:
         return Client(self._spec.scheduler, set_as_default=True)
 
     def _of_own_workers(self) -> Any:
+        import dask
         from distributed import Client, Scheduler, SpecCluster
 
         _silence()  # that its workers are lost is how it ends
@@ -116,12 +147,26 @@ class _Offer:
         security = run_security()
         options = {"protocol": "tls://", "host": LOOPBACK, "security": security}
         options |= {"dashboard": False, "dashboard_address": f"{LOOPBACK}:0"}
-        cluster = SpecCluster(scheduler={"cls": Scheduler, "options": options}, workers={}, security=security)
-        scheduler, self._scratch = cluster.scheduler_address, tempfile.mkdtemp(prefix="daskflow-")
-        self._workers += [_start_worker(scheduler, security, limit, self._scratch) for _ in range(count)]
-        client = Client(cluster, set_as_default=True)
+        with dask.config.set(LOSING):
+            cluster = SpecCluster(
+                scheduler={"cls": Scheduler, "options": options}, workers={}, security=security
+            )
+        scratch = _scratch_of(self._owner)
+        remove_scratch(self._owner)  # of a process that had its number long ago
+        os.mkdir(scratch, 0o700)
+        address = cluster.scheduler_address
+        self._workers += [_start_worker(address, security, limit, scratch) for _ in range(count)]
+        client = Client(cluster, set_as_default=False)
         client.wait_for_workers(count, START_SECONDS)
+        _set_default(client)
         return client
+
+
+def _set_default(client: Any) -> None:
+    """Let it be the one that Dask finds, now that it has workers."""
+    from distributed.client import _set_global_client
+
+    _set_global_client(client)
 
 
 def _silence() -> None:
@@ -137,7 +182,7 @@ def _start_worker(scheduler: str, security: Security, limit: str, scratch: str) 
 
     command = [sys.executable, "-m", "distributed.cli.dask_worker", scheduler, "--no-nanny", "--no-dashboard"]
     command += ["--nthreads", "1", "--memory-limit", limit, "--death-timeout", str(START_SECONDS)]
-    command += ["--local-directory", scratch]
+    command += ["--host", LOOPBACK, "--dashboard-address", f"{LOOPBACK}:0", "--local-directory", scratch]
     tls = {"ca-file": security.tls_ca_file}
     tls |= {"worker": {"cert": security.tls_worker_cert, "key": security.tls_worker_key}}
     config = {

@@ -18,7 +18,7 @@ from daskflow.store.records import TaskRecord, timestamp
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
 from daskflow.task import memory, wire
-from daskflow.task.dask_client import give_back_slot
+from daskflow.task.dask_client import give_back_slot, remove_scratch
 from daskflow.task.devices import devices
 from daskflow.task.launcher import TIMEOUT_GRACE_SECONDS, LauncherDied, signal_name
 from daskflow.task.launchers import LAUNCHERS, Launchers, RunStopped
@@ -148,6 +148,7 @@ def _run_once(spec: TaskSpec, store: RunStore, launcher: Launcher, sink: Sink) -
                 messages.append(message)
 
         ended = launcher.run(spec, output.started, output.feed, heard)
+    remove_scratch(ended.pid)
     out_of_memory = ended.signal == signal.SIGKILL and memory.kills() > kills
     record = _record(spec, ended, messages[0] if messages else None, started, out_of_memory)
     if not record.ok:

@@ -146,7 +146,7 @@ class Inputs:
 
         Raises :class:`DataException` if one of them is none, ``AttributeError`` if an input has no such artifact.
         """
-        from daskflow.client import tables
+        from daskflow.store import tables
 
         refs = list(self._refs(name))
         for ref in refs:

@@ -19,7 +19,7 @@ from daskflow.store.chunks import Chunk, encoded
 from daskflow.store.layout import new_execution
 from daskflow.store.records import TaskRecord
 from daskflow.task import wire
-from daskflow.task.dask_client import give_back_slot
+from daskflow.task.dask_client import give_back_slot, remove_scratch
 from daskflow.task.devices import devices
 from daskflow.task.execute import (
     LAUNCHER_DEATHS,
@@ -178,6 +178,7 @@ def _run(work: Together, store: RunStore, sink: Sink, launchers: Launchers, look
             if heard.nothing:
                 continue
             return heard.committed({})
+        remove_scratch(ended.pid)
         heard.ended(ended)
         return heard.committed(facts_of(ended, launcher))
     raise AssertionError("the loop returns or raises")

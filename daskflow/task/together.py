@@ -37,7 +37,7 @@ def run(work: Together, flow_class: type[FlowSpec], tell: Callable[[bytes], None
     Tells of each chunk the record of its first item (:data:`wire.FIRST`), of each item what differs from that
     (:data:`wire.ITEM`), and why no more follows if some are left (:data:`wire.GUILTY`, :data:`wire.APART`).
     """
-    store = attempt.store_of(work.specs[0])
+    store = attempt.own_store(work.specs[0])
     begun = time.monotonic()
     surroundings = Surroundings()
     left = work.count

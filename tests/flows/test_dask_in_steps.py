@@ -11,6 +11,7 @@ import pytest
 from watching import living, scheduler_address, wait_until
 
 from daskflow import Run, Task, namespace
+from daskflow.store.serializers import dask_frames
 
 COLLECTIONS = """
     import os
@@ -103,7 +104,9 @@ def elsewhere(run_flow, tmp_path_factory):
         address = scheduler_address(told)
         command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1"]
         worker = subprocess.Popen([*command, "--nworkers", "1", "--no-nanny", "--no-dashboard"], **options)
-        yield run_flow(COLLECTIONS, "--cluster", address)
+        result = run_flow(COLLECTIONS, "--cluster", address)
+        result.address = address
+        yield result
     finally:
         for process in filter(None, (worker, scheduler)):
             process.terminate()
@@ -247,3 +250,162 @@ def test_the_tables_of_all_inputs_are_one_dataset(run_flow):
 
     assert result.value("join", "numbers") == list(range(30))
     assert result.value("join", "files") == 3
+
+
+def test_the_first_rows_are_read_of_as_few_partitions_as_have_them(here, monkeypatch):
+    artifact = Task("Collections/1/start/0", store=str(here.folder / "store")).artifacts.ddf
+    read = []
+    real = dask_frames._load
+    monkeypatch.setattr(
+        dask_frames, "_load", lambda part, folder: read.append(part.file) or real(part, folder)
+    )
+
+    assert artifact.head(150).x.tolist() == list(range(150))
+    assert [file for file in sorted(read) if file.startswith("part")] == [
+        "part.00000.parquet",
+        "part.00001.parquet",
+    ]
+
+
+def test_the_workers_of_a_step_are_reached_from_this_machine_alone(run_flow):
+    result = run_flow("""
+        import dask
+        import psutil
+        from daskflow import FlowSpec, step
+
+
+        class Listening(FlowSpec):
+            @step
+            def start(self):
+                dask.delayed(sum)([1, 2]).compute()
+                here = psutil.Process()
+                processes = [here, *here.children(recursive=True)]
+                found = [each for process in processes for each in process.net_connections(kind="inet")]
+                self.listen = sorted({each.laddr.ip for each in found if each.status == psutil.CONN_LISTEN})
+                self.next(self.end)
+
+            @step
+            def end(self):
+                pass
+
+
+        if __name__ == "__main__":
+            Listening()
+    """)
+
+    assert result.value("start", "listen") == ["127.0.0.1"]
+
+
+def test_a_step_whose_workers_die_fails_and_does_not_wait(run_flow):
+    result = run_flow(
+        """
+        import os
+        import signal
+
+        import dask
+        from daskflow import FlowSpec, resources, step
+
+
+        def dies():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+        class Deadly(FlowSpec):
+            @resources(cpu=1, memory=500)
+            @step
+            def start(self):
+                dask.delayed(dies)().compute()
+                self.next(self.end)
+
+            @step
+            def end(self):
+                pass
+
+
+        if __name__ == "__main__":
+            Deadly()
+        """,
+        expect=1,
+    )
+
+    assert "KilledWorker" in result.text
+
+
+def test_threads_of_a_step_get_the_same_client(run_flow):
+    result = run_flow("""
+        import threading
+
+        import dask
+        from daskflow import FlowSpec, step
+
+
+        class Threads(FlowSpec):
+            @step
+            def start(self):
+                import os
+
+                found = []
+                barrier = threading.Barrier(2)
+
+                def compute():
+                    barrier.wait()
+                    found.append(dask.delayed(os.getpid)().compute())
+
+                threads = [threading.Thread(target=compute) for _ in range(2)]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+                self.elsewhere = os.getpid() not in found
+                self.next(self.end)
+
+            @step
+            def end(self):
+                pass
+
+
+        if __name__ == "__main__":
+            Threads()
+    """)
+
+    assert result.value("start", "elsewhere") is True
+
+
+def test_tasks_that_come_together_give_one_slot_back(elsewhere, run_flow):
+    """Each of these computes, one after the other in the thread of one Dask task."""
+    result = run_flow(
+        """
+        import dask
+        from daskflow import FlowSpec, step
+
+
+        class Apart(FlowSpec):
+            @step
+            def start(self):
+                self.numbers = list(range(8))
+                self.next(self.work, foreach="numbers")
+
+            @step
+            def work(self):
+                self.y = dask.delayed(sum)([self.input, 1]).compute()
+                self.next(self.join)
+
+            @step
+            def join(self, inputs):
+                self.all = [each.y for each in inputs]
+                self.next(self.end)
+
+            @step
+            def end(self):
+                pass
+
+
+        if __name__ == "__main__":
+            Apart()
+        """,
+        "--isolate",
+        "--cluster",
+        elsewhere.address,
+    )
+
+    assert result.value("join", "all") == list(range(1, 9))

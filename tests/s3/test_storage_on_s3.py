@@ -437,3 +437,13 @@ def test_what_was_overwritten_by_hand_is_noticed_and_read_as_it_was(storage: Sto
 
     with pytest.warns(OverwrittenWarning, match="was overwritten; what was written first is read"):
         assert run.load("x", ref) == value
+
+
+def test_a_run_starts_with_as_few_requests_however_many_there_are(watched: Storage, proxy: Proxy):
+    for _ in range(12):
+        new_run(watched, "F", lambda number: {"run": number})
+    proxy.asked.clear()
+
+    new_run(watched, "F", lambda number: {"run": number})
+
+    assert [each.method for each in proxy.asked] == ["GET", "HEAD", "PUT", "PUT", "GET"]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from daskflow.errors import DataException, DataMissing
+from daskflow.errors import DataException, DataMissing, StoreError
 from daskflow.pathspec import TaskName
 from daskflow.store.artifacts import ArtifactWriter
 from daskflow.store.gathered import concat
@@ -220,3 +220,18 @@ def test_lazy_frames_are_joined_without_being_computed(run: RunStore, writer: Ar
 def test_what_is_no_frame_is_refused_by_name(run: RunStore, writer: ArtifactWriter):
     with pytest.raises(DataException, match="Artifact 'x' of an input is a int, no frame"):
         concat(run, "x", [writer.save("x", 1)])
+
+
+def test_a_partition_that_is_computed_twice_has_one_file_which_nobody_replaces(
+    run: RunStore, writer: ArtifactWriter
+):
+    ref = writer.save("ddf", dd.from_pandas(frame(), npartitions=3))
+    folder = dask_frames.Folder(run.storage.url, str(ref.path))
+    before = run.load("ddf", ref).compute()
+
+    again = dask_frames.write_part(before.iloc[:30], folder, 0)
+    with pytest.raises(StoreError, match="was computed twice, and came out differently"):
+        dask_frames.write_part(before.iloc[:29], folder, 0)
+
+    assert again.file == ref.info["parts"][0]["file"]
+    pd.testing.assert_frame_equal(run.load("ddf", ref).compute(), before)

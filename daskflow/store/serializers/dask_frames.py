@@ -6,18 +6,18 @@ later step gets is lazy again, and its divisions are known if the index allows.
 
 from __future__ import annotations
 
-import contextlib
+import io
 import sys
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from daskflow.errors import DataMissing
+from daskflow.errors import DataMissing, StoreError
 from daskflow.store.retries import retried
 from daskflow.store.serializers.base import Create, Encoded, Folder, OpenFile, Refused, Serializer
-from daskflow.store.serializers.parquet import ParquetSerializer
+from daskflow.store.serializers.parquet import ParquetSerializer, read_columns
 from daskflow.store.serializers.pickles import PickleSerializer
 
 if TYPE_CHECKING:
@@ -116,20 +116,15 @@ def write_part(value: Any, folder: Folder, number: int) -> Part:
 
 
 def _store(value: Any, folder: Folder, name: str) -> Part:
+    """Dask may compute a partition twice, at the same time even: the file is created, complete, if there is none."""
+    content = io.BytesIO()
+    encoded = _encode(value, lambda _: content)
+    file = name if name.startswith("_") else f"{name}.{encoded.file}"
     storage = folder.storage()
-    files: list[str] = []
-
-    def once() -> Encoded:
-        with contextlib.ExitStack() as opened:
-
-            def create(suffix: str) -> BinaryIO:
-                files[:] = [name if name.startswith("_") else f"{name}.{suffix}"]
-                return opened.enter_context(storage.writer(f"{folder.path}/{files[0]}"))
-
-            return _encode(value, create)
-
-    encoded = retried(once)
-    return Part(files[0], encoded.encoding, encoded.info, encoded.size, encoded.hash, len(value))
+    path = f"{folder.path}/{file}"
+    if not storage.create(path, content.getvalue()):  # the same content counts as created
+        raise StoreError(f"{storage.locate(path)} was computed twice, and came out differently.")
+    return Part(file, encoded.encoding, encoded.info, encoded.size, encoded.hash, len(value))
 
 
 def _encode(value: Any, create: Create) -> Encoded:
@@ -199,12 +194,9 @@ def read_frame(part: Part, folder: Folder, columns: Sequence[Any] | None = None)
     if columns is None:
         return _load(part, folder)
     if part.encoding == "parquet":
-        from daskflow.store.serializers.parquet import read_columns
-
-        with folder.storage().open(f"{folder.path}/{part.file}") as file:
-            found = read_columns(file, part.info, list(columns))
+        found = _found(part, folder, lambda open_file: read_columns(open_file, part.info, columns))
         if found is not None:
-            return found[list(columns)]
+            return found
     return _load(part, folder)[list(columns)]
 
 
@@ -215,9 +207,13 @@ def read_series(part: Part, folder: Folder) -> Any:
 
 def _load(part: Part, folder: Folder) -> Any:
     serializer = ParquetSerializer() if part.encoding == "parquet" else PickleSerializer()
+    return _found(part, folder, lambda open_file: serializer.decode(part.info, None, open_file))
+
+
+def _found(part: Part, folder: Folder, read: Callable[[OpenFile], Any]) -> Any:
     path = f"{folder.path}/{part.file}"
     storage = folder.storage()
     try:
-        return retried(lambda: serializer.decode(part.info, None, lambda: storage.open(path)))
+        return retried(lambda: read(lambda: storage.open(path)))
     except FileNotFoundError:
         raise DataMissing(f"{storage.locate(path)}, a partition of it, is missing.") from None

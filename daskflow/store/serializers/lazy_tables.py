@@ -38,7 +38,7 @@ def opened(kind: str, place: Folder | None, load: Callable[[], Any]) -> Any:
         if place is None:
             return load().lazy()
         storage = place.storage()
-        return pl.scan_parquet(storage.locate(place.path), **storage.polars_options())
+        return pl.scan_parquet(storage.locate(place.path), glob=False, **storage.polars_options())
     import pyarrow.dataset as ds
 
     if place is None:

@@ -181,7 +181,7 @@ def read_head(file: BinaryIO, rows: int, row_group: int | None = None) -> pa.Tab
     import pyarrow.parquet as pq
 
     with _undamaged():
-        found = pq.ParquetFile(file, pre_buffer=False)
+        found = pq.ParquetFile(file, pre_buffer=True)
         groups, there = [], 0
         for group in range(found.num_row_groups) if row_group is None else [row_group]:
             if there >= rows:
@@ -210,20 +210,22 @@ def _undamaged() -> Iterator[None]:
         raise DataMissing(f"The file of a table is damaged: {error}") from error
 
 
-def read_columns(file: BinaryIO, info: Mapping[str, Any], labels: Sequence[Any]) -> Any:
-    """Some columns of a pandas frame, without reading the others; None if they can't be told apart in the file."""
+def read_columns(open_file: OpenFile, info: Mapping[str, Any], labels: Sequence[Any]) -> Any:
+    """Some columns of a pandas frame, without reading the others; None if they can't be told apart in the file.
+
+    Raises :class:`DataMissing` if the file is damaged.
+    """
     import pyarrow.parquet as pq
 
     from daskflow.store.serializers import pandas_frames
 
-    found = pq.ParquetFile(file)
-    names, less = pandas_frames.some_columns(found.schema_arrow, info, labels)
-    if names is None:
+    with open_file() as file, _undamaged():
+        found = pq.ParquetFile(file)
+        names, less = pandas_frames.some_columns(found.schema_arrow, info, labels)
+        table = None if names is None else found.read(columns=names)
+    if table is None or table.column_names != names:
         return None
-    table = found.read(columns=names)
-    if table.column_names != names:
-        return None
-    return pandas_frames.restore(list(table.columns), *less)
+    return pandas_frames.restore(list(table.columns), *less)[list(labels)]
 
 
 def kind_of(value: Any) -> str | None:

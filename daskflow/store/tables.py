@@ -23,7 +23,9 @@ def scan(storage: Storage, ref: ArtifactRef) -> pl.LazyFrame:
     import polars as pl
 
     refs = partitions(ref) if ref.encoding == "dask" else [ref]
-    frame = pl.scan_parquet([storage.locate(str(each.path)) for each in refs], **storage.polars_options())
+    frame = pl.scan_parquet(
+        [storage.locate(str(each.path)) for each in refs], glob=False, **storage.polars_options()
+    )
     group = ref.info.get("row_group")
     return frame if group is None else frame.slice(_rows_before(storage, ref, group), ref.info["rows"])
 
@@ -59,7 +61,11 @@ def partitions(ref: ArtifactRef) -> list[ArtifactRef]:
         if part["encoding"] != "parquet":
             why = part["info"].get("why")
             raise DataException(f"{part['file']}, a partition of it, is a pickle, because {why}. Use .data.")
-    return [replace(ref, path=f"{ref.path}/{part['file']}", info=part["info"]) for part in ref.info["parts"]]
+    first = ref.info["parts"][0]["info"]
+    return [
+        replace(ref, path=f"{ref.path}/{part['file']}", encoding="parquet", info=first | part["info"])
+        for part in ref.info["parts"]
+    ]
 
 
 def fragments(storage: Storage, parts: Iterable[tuple[ArtifactRef, Any]]) -> list[ds.ParquetFileFragment]:
@@ -74,3 +80,11 @@ def fragments(storage: Storage, parts: Iterable[tuple[ArtifactRef, Any]]) -> lis
         path = storage.locate(str(ref.path)).removeprefix("s3://")
         found.append(form.make_fragment(path, filesystem, expression, groups))
     return found
+
+
+def files_of(ref: ArtifactRef) -> list[ArtifactRef]:
+    """The Parquet files of an artifact, row groups of them, or nothing if it has none."""
+    if ref.encoding == "dask":
+        pickles = any(part["encoding"] != "parquet" for part in ref.info["parts"])
+        return [] if pickles else partitions(ref)
+    return [ref] if ref.encoding == "parquet" else []
