@@ -52,8 +52,7 @@ assert run.load("frame", ref).equals(pd.read_parquet(url))
 
 def one_column():
     """As a lazy frame of the store reads it."""
-    with run.open(ref) as file:
-        return read_columns(file, ref.info, [COLUMN])
+    return read_columns(lambda: run.open(ref), ref.info, [COLUMN])
 
 
 by_turns(write=lambda: writer.save("frame", frame), bare_write=lambda: frame.to_parquet(url))

@@ -39,12 +39,15 @@ def sql(
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude one another.")
+    from daskflow.client.sql import free_name
     from daskflow.client.sql import query as answer_of
 
     answer = answer_of(query, flow, runs, settings.datastore_root(settings.load(), option=datastore))
     if as_json:
+        taken: set[str] = set()
+        names = [free_name(name, taken) for name in answer.columns]
         for row in answer.rows:
-            click.echo(json.dumps(dict(zip(answer.columns, map(_for_json, row), strict=True))))
+            click.echo(json.dumps(dict(zip(names, map(_for_json, row), strict=True))))
     elif as_csv:
         csv.writer(sys.stdout, lineterminator="\n").writerows([answer.columns, *answer.rows])
     elif sys.stdout.isatty():

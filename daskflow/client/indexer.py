@@ -43,8 +43,14 @@ class Indexer:
                 known[record.task] = row
 
     def write(self) -> None:
-        """Write the index of each step; of one with a single task its record is as good. Raises :class:`StoreError`."""
-        steps = [step for step in self._store.steps() if step != PARAMETERS.step]
+        """Write the index of each step; of one with a single task its record is as good. Raises :class:`StoreError`.
+
+        If tasks were committed in this process, all of this session's were: a step of which it knows one at most, since it
+        has no more or others ran before, is not looked at.
+        """
+        at_hand = [step for step, rows in self._at_hand.items() if len(rows) > 1]
+        steps = at_hand if self._at_hand else self._store.steps()
+        steps = [step for step in steps if step != PARAMETERS.step]
         with ThreadPoolExecutor(STEPS_AT_ONCE, "daskflow-index") as pool:
             list(pool.map(self._write, steps))
 

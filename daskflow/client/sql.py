@@ -16,7 +16,7 @@ from daskflow.client.frames import Rows
 from daskflow.client.rows import RunRows
 from daskflow.client.runs import Flow, Run
 from daskflow.client.unions import TAGS, shown, union_of
-from daskflow.errors import CommandException, DataException
+from daskflow.errors import CommandException, DataException, DataMissing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -94,6 +94,8 @@ def query(sql: str, flow: str, runs: Sequence[str] = (), store: str | None = Non
             raise CommandException(f"{error}\n\nThe steps are: {steps}.") from error
         except duckdb.Error as error:
             raise CommandException(str(error)) from error
+        except FileNotFoundError as error:
+            raise DataMissing(f"The file of a table is missing: {error}") from error
 
 
 def _duckdb() -> Any:
@@ -191,7 +193,7 @@ class _Tables:
         """The name of each step in SQL."""
         taken = set(_TAKEN)
         for step in dict.fromkeys(step for run in runs for step in reversed(run._child_names())):
-            self.steps[_free(step, taken)] = step
+            self.steps[free_name(step, taken)] = step
 
     def of(self, named: _Named) -> Iterator[tuple[tuple[str, str], Any]]:
         """Those that a query names, with their names: schema, which of a step is empty, and table."""
@@ -202,7 +204,7 @@ class _Tables:
             if wanted is None or wanted:
                 stores, taken = [run._store for run in self._runs], set[str]()
                 for artifact, table in union_of(stores, step, wanted, named.columns):
-                    yield (name, _free(artifact, taken)), table
+                    yield (name, free_name(artifact, taken)), table
 
     def _of_step(self, step: str) -> pa.Table:
         rows = Rows()
@@ -215,13 +217,13 @@ class _Tables:
 def _distinct(table: Any) -> Any:
     """A table whose columns SQL can tell apart; one that is a dataset is loaded if they are not so yet."""
     taken: set[str] = set()
-    names = [_free(name, taken) for name in table.schema.names]
+    names = [free_name(name, taken) for name in table.schema.names]
     if names == table.schema.names:
         return table
     return (table if hasattr(table, "rename_columns") else table.to_table()).rename_columns(names)
 
 
-def _free(name: str, taken: set[str]) -> str:
+def free_name(name: str, taken: set[str]) -> str:
     """A name that SQL, to which capitals are the same, does not know yet; it does from now on."""
     while name.lower() in taken:
         name += "_"

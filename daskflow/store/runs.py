@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import secrets
 import warnings
@@ -443,9 +444,17 @@ class RunStore:
         if ref.path is None:
             raise DataMissing("Its record holds neither the value nor a path to it.")
         try:
-            return self.storage.open(ref.path, ref.info.get("version_id"))
+            file = self.storage.open(ref.path, ref.info.get("version_id"))
         except FileNotFoundError:
             raise DataMissing("There is no such file.") from None
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        if ref.info.get("row_group") is None and size != ref.size:
+            file.close()
+            raise DataMissing(
+                f"It has {size:,} bytes, and {ref.size:,} were written: it was cut off or replaced."
+            )
+        return file
 
     def open_whole(self, ref: ArtifactRef) -> BinaryIO:
         """The same, for one who will read all of it. Raises as :meth:`open`."""

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from daskflow.errors import OverwrittenWarning, SettingsError, StoreError, Unavailable
+from daskflow.store.retries import retried
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -268,7 +269,7 @@ class S3Storage:
         return {
             "max_pool_connections": MOST_CONNECTIONS,
             "connect_timeout": 10,
-            "read_timeout": 20,
+            "read_timeout": 10,
             "tcp_keepalive": True,
             "s3": {"addressing_style": self._addressing_style()},
         }
@@ -280,7 +281,7 @@ class S3Storage:
         with self._explained("reach", ""):
             self._session = botocore.session.Session(profile=self._options.get("profile"))
             # What is tried again is told (:mod:`daskflow.store.retries`); the SDK's tries would be silent ones.
-            tries = {} if "AWS_MAX_ATTEMPTS" in os.environ else {"retries": {"total_max_attempts": 2}}
+            tries = {"retries": {"total_max_attempts": 1}}
             return self._session.create_client(
                 "s3",
                 region_name=self._options.get("region"),
@@ -535,10 +536,14 @@ class _Upload(io.RawIOBase):
         self._parts.append(self._pool.submit(self._send_part, len(self._parts) + 1, data))
 
     def _send_part(self, number: int, data: bytes) -> dict[str, Any]:
+        def send() -> Any:
+            with explained("write", self._storage.locate(self._path)):
+                return self._storage.client().upload_part(
+                    **self._storage.address(self._path), UploadId=self._id, PartNumber=number, Body=data
+                )
+
         try:
-            sent = self._storage.client().upload_part(
-                **self._storage.address(self._path), UploadId=self._id, PartNumber=number, Body=data
-            )
+            sent = retried(send)
         finally:
             self._room.release()
         checksums = {

@@ -17,7 +17,6 @@ from daskflow.errors import (
     DaskflowException,
     DataException,
     ExceptionWrapper,
-    StoreError,
     TimeoutException,
     UnpicklableArtifactException,
     is_ours,
@@ -246,7 +245,7 @@ def save_artifacts(
         refs.pop(name, None)
         try:
             refs[name] = execution.writer.save(name, value)
-        except (DataException, StoreError, MemoryError) as error:
+        except Exception as error:  # noqa: BLE001 - what is lazy is computed here, and may raise whatever a step may
             refused[name] = error
     return refs, _refusal(refused)
 
@@ -262,12 +261,15 @@ def _refusal(refused: dict[str, Exception]) -> DataException | None:
     if not refused:
         return None
     first = next(iter(refused.values()))
-    reasons = "; ".join(
-        f"artifact '{name}': {error or type(error).__name__}" for name, error in refused.items()
-    )
+    reasons = "; ".join(f"artifact '{name}': {_words(error)}" for name, error in refused.items())
     if isinstance(first, UnpicklableArtifactException):
         return UnpicklableArtifactException(f"Cannot pickle {reasons}")
     return DataException(f"Cannot store {reasons}")
+
+
+def _words(error: Exception) -> str:
+    own = isinstance(error, (DaskflowException, MemoryError))
+    return str(error) or type(error).__name__ if own else f"{type(error).__name__}: {error}"
 
 
 def exit_status(error: BaseException) -> int:

@@ -409,3 +409,67 @@ def test_tasks_that_come_together_give_one_slot_back(elsewhere, run_flow):
     )
 
     assert result.value("join", "all") == list(range(1, 9))
+
+
+def test_what_a_lazy_frame_raises_when_it_is_stored_is_the_step_s_failure(run_flow):
+    result = run_flow(
+        """
+        from daskflow import FlowSpec, step
+
+
+        def bad(number):
+            raise ValueError("this part is bad")
+
+
+        class Bad(FlowSpec):
+            @step
+            def start(self):
+                import dask.dataframe as dd
+                import pandas as pd
+
+                self.d = dd.from_map(bad, range(2), meta=pd.DataFrame({"x": [1]}))
+                self.next(self.end)
+
+            @step
+            def end(self):
+                pass
+
+
+        if __name__ == "__main__":
+            Bad()
+        """,
+        expect=1,
+    )
+
+    assert "artifact 'd': ValueError: this part is bad" in result.failed("start").error["exception"]
+
+
+def test_results_that_end_with_the_step_s_workers_are_refused(run_flow):
+    result = run_flow(
+        """
+        from daskflow import FlowSpec, step
+
+
+        class Held(FlowSpec):
+            @step
+            def start(self):
+                import dask.array as da
+
+                self.held = {"v": da.arange(100, chunks=10).persist()}
+                self.next(self.end)
+
+            @step
+            def end(self):
+                pass
+
+
+        if __name__ == "__main__":
+            Held()
+        """,
+        expect=1,
+    )
+
+    assert (
+        "artifact 'held': It holds results that live only in the workers"
+        in result.failed("start").error["exception"]
+    )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import pytest
 
-from daskflow.errors import UnpicklableArtifactException
+from daskflow.errors import DataMissing, UnpicklableArtifactException
 from daskflow.pathspec import TaskName
 from daskflow.store.artifacts import ArtifactWriter
 from daskflow.store.records import ArtifactRef
@@ -77,3 +78,17 @@ def test_an_artifact_of_any_name_can_be_stored(run: RunStore, writer: ArtifactWr
 
     assert run.load(name, ref) == "x" * 100_000
     assert all(path.startswith("F/1/") for path in files(run.storage))
+
+
+@pytest.mark.parametrize(
+    "value", [pd.DataFrame({"a": range(1000)}), list(range(20_000))], ids=["table", "pickle"]
+)
+def test_a_file_of_another_size_than_was_written_is_not_read(
+    run: RunStore, writer: ArtifactWriter, value: object
+):
+    ref = writer.save("x", value)
+    file = Path(run.storage.locate(str(ref.path)))
+    file.write_bytes(file.read_bytes() + b" ")
+
+    with pytest.raises(DataMissing, match=r"bytes, and [\d,]+ were written: it was cut off or replaced"):
+        run.load("x", ref)

@@ -40,6 +40,7 @@ ALIGNMENT = 64
 _READ = 16 * 1024 * 1024
 
 FLOW_IN_VALUE = "Flows can't be serialized. Maybe you tried to assign *self* or one of the *inputs*"
+FUTURE_IN_VALUE = "It holds results that live only in the workers of this step's Dask, and end with them: compute() them first."
 
 
 class PickleSerializer(Serializer):
@@ -141,6 +142,8 @@ class FlowPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
         """Called by pickle for all but the builtin types."""
         if getattr(type(thing), "__daskflow_flow__", False):
             raise UnpicklableArtifactException(FLOW_IN_VALUE)
+        if (type(thing).__module__, type(thing).__name__) == ("distributed.client", "Future"):
+            raise UnpicklableArtifactException(FUTURE_IN_VALUE)
         if isinstance(thing, (type, types.FunctionType)):
             name = name_in_main(thing)
             if name is not None:
