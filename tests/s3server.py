@@ -32,10 +32,35 @@ ACCOUNT = {
 _numbers = itertools.count()
 
 
+_MOTO = """
+import io
+import threading
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import run_simple
+
+moto = DomainDispatcherApplication(create_backend_app)
+lock = threading.Lock()
+
+
+def one_condition_at_a_time(environ, start_response):
+    if "HTTP_IF_NONE_MATCH" not in environ or environ["REQUEST_METHOD"] != "PUT":
+        return moto(environ, start_response)
+    environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
+    with lock:
+        return list(moto(environ, start_response))
+
+
+run_simple("127.0.0.1", 0, one_condition_at_a_time, threaded=True)
+"""
+"""Moto looks whether an object is there and then puts it, and two requests may both find none. S3 does not: so this holds the
+second back."""
+
+
 @contextlib.contextmanager
 def moto() -> Iterator[str]:
     """The address of a server."""
-    command = [sys.executable, "-u", "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+    command = [sys.executable, "-u", "-c", _MOTO]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             assert process.stdout is not None
