@@ -14,9 +14,10 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Literal, TypeVar
 
 from daskflow.errors import SettingsError, StoreError
+from daskflow.store.around import Around
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,32 +37,12 @@ Plan = Callable[[str, str], Fault | None]
 T = TypeVar("T")
 
 
-class Faulty:
+class Faulty(Around):
     """A storage whose operations go wrong as planned."""
 
     def __init__(self, storage: Storage, plan: Plan) -> None:
-        self.url = storage.url
-        self.remote = storage.remote
-        self.append_bytes, self.append_seconds = storage.append_bytes, storage.append_seconds
-        self._storage = storage
+        super().__init__(storage)
         self._plan = plan
-
-    def locate(self, path: str) -> str:
-        """The path or URL by which any other program opens the file."""
-        return self._storage.locate(path)
-
-    @property
-    def storage_options(self) -> dict[str, Any]:
-        """What fsspec needs beside what :meth:`locate` says."""
-        return self._storage.storage_options
-
-    def polars_options(self) -> dict[str, Any]:
-        """The arguments that polars needs beside what :meth:`locate` says."""
-        return self._storage.polars_options()
-
-    def prepare_fork(self) -> None:
-        """To be called in a process whose forks will use it."""
-        self._storage.prepare_fork()
 
     def read(self, path: str) -> bytes:
         """The whole content of a file."""

@@ -13,15 +13,15 @@ import math
 import random
 import sys
 import time
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from daskflow.errors import StoreError, Unavailable
+from daskflow.store.around import Around
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from daskflow.store.storage import Storage
 
 PATIENCE_SECONDS = 30.0
 """How long an operation is tried before its error counts."""
@@ -95,35 +95,12 @@ def may_pass(error: StoreError) -> bool:
     return isinstance(error, Unavailable) or (isinstance(cause, OSError) and cause.errno in TRANSIENT)
 
 
-class Retrying:
+class Retrying(Around):
     """A storage each operation of which is tried again if it fails for what may pass.
 
     Not so ``open``, ``writer`` and ``append``: only who has the whole content, or needs it, can start again. They are to
     be called within :func:`retried`.
     """
-
-    def __init__(self, storage: Storage) -> None:
-        self.url = storage.url
-        self.remote = storage.remote
-        self.append_bytes, self.append_seconds = storage.append_bytes, storage.append_seconds
-        self._storage = storage
-
-    def locate(self, path: str) -> str:
-        """The path or URL by which any other program opens the file."""
-        return self._storage.locate(path)
-
-    @property
-    def storage_options(self) -> dict[str, Any]:
-        """What fsspec needs beside what :meth:`locate` says."""
-        return self._storage.storage_options
-
-    def polars_options(self) -> dict[str, Any]:
-        """The arguments that polars needs beside what :meth:`locate` says."""
-        return self._storage.polars_options()
-
-    def prepare_fork(self) -> None:
-        """To be called in a process whose forks will use it."""
-        self._storage.prepare_fork()
 
     def read(self, path: str) -> bytes:
         """The whole content of a file."""

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import subprocess
 import sys
-import threading
 
 import pytest
 
@@ -107,28 +104,10 @@ def test_the_graph_tells_of_the_sources_without_the_values(inline):
 
 
 @pytest.fixture(scope="module")
-def server():
-    """The address of a secrets manager."""
-    command = [sys.executable, "-u", "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        try:
-            found = next(
-                filter(None, (re.search(r"http://127\.0\.0\.1:\d+", line) for line in process.stdout))
-            )
-            drain = threading.Thread(target=process.stdout.read)
-            drain.start()
-            yield found.group()
-        finally:
-            process.terminate()
-            process.wait()
-            drain.join()
-
-
-@pytest.fixture(scope="module")
-def account(server):
+def account(s3_server):
     """The environment of somebody who may read these secrets."""
     environment = {
-        "AWS_ENDPOINT_URL": server,
+        "AWS_ENDPOINT_URL": s3_server,  # it has secrets too
         "AWS_DEFAULT_REGION": "eu-central-1",
         "AWS_ACCESS_KEY_ID": "ada",
         "AWS_SECRET_ACCESS_KEY": "lovelace",
