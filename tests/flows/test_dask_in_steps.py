@@ -195,7 +195,7 @@ def test_a_step_that_imports_dask_and_computes_nothing_starts_nothing(run_flow):
 
 
 def test_a_lazy_frame_in_the_store_is_read_in_every_way(here):
-    artifact = Task("Collections/1/start/0", store=str(here.folder / "store")).artifacts.ddf
+    artifact = Task("Collections/1/start/0", store=here.store.url).artifacts.ddf
 
     assert (artifact.rows, artifact.head(3).x.tolist()) == (800, [0, 1, 2])
     assert artifact.dask().x.sum().compute(scheduler="sync") == sum(range(800))
@@ -205,7 +205,7 @@ def test_a_lazy_frame_in_the_store_is_read_in_every_way(here):
 
 
 def test_a_table_of_pandas_is_read_lazily_too(here):
-    run = Run("Collections/1", store=str(here.folder / "store"))
+    run = Run("Collections/1", store=here.store.url)
 
     for task in run["work"]:
         assert task.artifacts.df.dask().n.sum().compute(scheduler="sync") == 2 * task.index
@@ -253,7 +253,7 @@ def test_the_tables_of_all_inputs_are_one_dataset(run_flow):
 
 
 def test_the_first_rows_are_read_of_as_few_partitions_as_have_them(here, monkeypatch):
-    artifact = Task("Collections/1/start/0", store=str(here.folder / "store")).artifacts.ddf
+    artifact = Task("Collections/1/start/0", store=here.store.url).artifacts.ddf
     read = []
     real = dask_frames._load
     monkeypatch.setattr(

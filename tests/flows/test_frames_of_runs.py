@@ -71,7 +71,7 @@ def check(frame: pd.DataFrame, size: int = 30) -> None:
 
 def test_items_that_share_a_process_are_rows_without_a_record_each(run_flow, monkeypatch):
     result = run_flow(WIDE, "--chunk", "8")
-    step = Step("Wide/1/work", store=str(result.folder / "store"))
+    step = Step("Wide/1/work", store=result.store.url)
     monkeypatch.setattr(Chunk, "record", None)  # to make one would fail
 
     frame = step.to_pandas()
