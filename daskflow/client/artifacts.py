@@ -162,8 +162,7 @@ class DataArtifact(OfRun[Any]):
         self._require_table("dataset()")
         from daskflow.store import tables
 
-        refs = tables.partitions(self._ref) if self.encoding == "dask" else [self._ref]
-        return tables.dataset(self._storage, refs)
+        return tables.dataset(self._storage, tables.partitions(self._ref))
 
     def dask(self) -> Any:
         """A table as a lazy ``dask.dataframe.DataFrame``; of a Dask collection what was set.

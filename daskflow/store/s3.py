@@ -106,7 +106,7 @@ class S3Storage:
     def read(self, path: str) -> bytes:
         """The whole content of an object."""
         with self._explained("read", path):
-            found = self.client().get_object(Bucket=self._bucket, Key=self._key(path))
+            found = self.client().get_object(**self.address(path))
             return bytes(found["Body"].read())
 
     def open(self, path: str, version: str | None = None) -> BinaryIO:
@@ -137,7 +137,7 @@ class S3Storage:
         """What S3 tells of an object, None if there is none."""
         with self._explained("look for", path):
             try:
-                return self.client().head_object(Bucket=self._bucket, Key=self._key(path))
+                return self.client().head_object(**self.address(path))
             except Exception as error:
                 if _code(error) in ("404", "NoSuchKey", "NotFound"):
                     return None
@@ -307,9 +307,7 @@ class S3Storage:
         return {"ChecksumAlgorithm": "CRC32"} if sent else {}
 
     def _put(self, path: str, data: bytes, **conditions: str) -> Any:
-        return self.client().put_object(
-            Bucket=self._bucket, Key=self._key(path), Body=data, **self.encryption(), **conditions
-        )
+        return self.client().put_object(**self.address(path), Body=data, **self.encryption(), **conditions)
 
     def address(self, path: str) -> dict[str, str]:
         """Bucket and key, as S3's operations want them."""

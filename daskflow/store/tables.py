@@ -22,10 +22,8 @@ def scan(storage: Storage, ref: ArtifactRef) -> pl.LazyFrame:
     """A table as a polars query over its file, or over its row group of it."""
     import polars as pl
 
-    refs = partitions(ref) if ref.encoding == "dask" else [ref]
-    frame = pl.scan_parquet(
-        [storage.locate(str(each.path)) for each in refs], glob=False, **storage.polars_options()
-    )
+    files = [storage.locate(str(each.path)) for each in partitions(ref)]
+    frame = pl.scan_parquet(files, glob=False, **storage.polars_options())
     group = ref.info.get("row_group")
     return frame if group is None else frame.slice(_rows_before(storage, ref, group), ref.info["rows"])
 
@@ -56,7 +54,12 @@ def dask_frame(storage: Storage, ref: ArtifactRef) -> Any:
 
 
 def partitions(ref: ArtifactRef) -> list[ArtifactRef]:
-    """The tables of which a Dask collection consists. Raises :class:`DataException` if one is a pickle."""
+    """The tables of which a Dask collection consists; any other is one by itself.
+
+    Raises :class:`DataException` if one is a pickle.
+    """
+    if ref.encoding != "dask":
+        return [ref]
     for part in ref.info["parts"]:
         if part["encoding"] != "parquet":
             why = part["info"].get("why")
@@ -84,7 +87,5 @@ def fragments(storage: Storage, parts: Iterable[tuple[ArtifactRef, Any]]) -> lis
 
 def files_of(ref: ArtifactRef) -> list[ArtifactRef]:
     """The Parquet files of an artifact, row groups of them, or nothing if it has none."""
-    if ref.encoding == "dask":
-        pickles = any(part["encoding"] != "parquet" for part in ref.info["parts"])
-        return [] if pickles else partitions(ref)
-    return [ref] if ref.encoding == "parquet" else []
+    kinds = {part["encoding"] for part in ref.info["parts"]} if ref.encoding == "dask" else {ref.encoding}
+    return partitions(ref) if kinds == {"parquet"} else []

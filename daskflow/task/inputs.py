@@ -152,8 +152,7 @@ class Inputs:
         for ref in refs:
             if ref.encoding not in ("parquet", "dask"):
                 raise DataException(f"Artifact '{name}' of an input is a {ref.type}, kept as {ref.encoding}.")
-        each = [tables.partitions(ref) if ref.encoding == "dask" else [ref] for ref in refs]
-        return tables.dataset(self._store.storage, chain.from_iterable(each))
+        return tables.dataset(self._store.storage, chain.from_iterable(map(tables.partitions, refs)))
 
     def _refs(self, name: str) -> Iterator[ArtifactRef]:
         """Where the values of all inputs are."""
