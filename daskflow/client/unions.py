@@ -11,7 +11,6 @@ from daskflow.client.rows import committed_alone, index_of, names_in
 from daskflow.errors import DataException
 from daskflow.store.records import ArtifactRef
 from daskflow.store.retries import retried
-from daskflow.store.serializers.lazy_tables import arrow_filesystem
 from daskflow.store.tables import files_of, fragments
 
 if TYPE_CHECKING:
@@ -116,7 +115,7 @@ def _union(storage: Storage, parts: list[Part], columns: Collection[str] | None)
     tables = pa.concat_tables([schema.empty_table(), *shared], promote_options="permissive").cast(schema)
     if not found:
         return tables
-    files = ds.FileSystemDataset(found, schema, found[0].format, arrow_filesystem(storage))
+    files = ds.FileSystemDataset(found, schema, found[0].format, found[0].filesystem)
     return ds.UnionDataset(schema, [files, ds.InMemoryDataset(tables)]) if shared else files
 
 
@@ -153,11 +152,13 @@ def _read_parts(storage: Storage, parts: list[Part], tags: dict[str, str]) -> pa
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from daskflow.store.serializers.arrow_files import arrow_file
+
     groups = [part.ref.info["row_group"] for part in parts]
 
     def read() -> pa.Table:
         with storage.open(str(parts[0].ref.path)) as opened:
-            return pq.ParquetFile(opened).read_row_groups(groups)
+            return pq.ParquetFile(arrow_file(opened)).read_row_groups(groups)
 
     table = retried(read).replace_schema_metadata(None)
     counts = [part.ref.info["rows"] for part in parts]

@@ -40,8 +40,8 @@ LONGEST_NAME = 200
 
 
 def new_execution(attempt: int) -> str:
-    """A name that no other execution of this attempt can have, such as ``0.19a3f0c2b7d4e1f0``; later ones sort last."""
-    return f"{attempt}.{time.time_ns() // 1_000_000:011x}{secrets.token_hex(3)}"
+    """A name that no other execution of this attempt can have, such as ``0.19a3f0c2b7d4e1f05a21c``; later ones sort last."""
+    return f"{attempt}.{time.time_ns() // 1_000_000:011x}{secrets.token_hex(5)}"
 
 
 def began_at(execution: str) -> float | None:
@@ -64,7 +64,7 @@ def file_name(artifact: str) -> str:
     return f"{kept}.{hashlib.blake2b(raw, digest_size=8).hexdigest()}"
 
 
-_EXECUTION = re.compile(r"[0-9]+\.([0-9a-f]{11})[0-9a-f]{6}")
+_EXECUTION = re.compile(r"[0-9]+\.([0-9a-f]{11})[0-9a-f]{6,}")
 _CHUNK = re.compile(r"chunk\.([0-9.-]+)\.json")
 _PLAN = re.compile(r"plan\.([0-9]+)\.json")
 

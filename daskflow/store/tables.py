@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import DataException
-from daskflow.store.serializers.lazy_tables import arrow_filesystem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,6 +73,8 @@ def partitions(ref: ArtifactRef) -> list[ArtifactRef]:
 def fragments(storage: Storage, parts: Iterable[tuple[ArtifactRef, Any]]) -> list[ds.ParquetFileFragment]:
     """The parts of a dataset: tables, each with the expression that holds for all of its rows, if any."""
     import pyarrow.dataset as ds
+
+    from daskflow.store.serializers.arrow_files import arrow_filesystem
 
     filesystem, form = arrow_filesystem(storage), ds.ParquetFileFormat()
     found = []

@@ -55,7 +55,7 @@ def _reason(table: pa.Table) -> str:
     file = io.BytesIO()
     try:
         pq.write_table(table.schema.empty_table(), file)
-        back = pq.ParquetFile(file).read().cast(table.schema)
+        back = pq.ParquetFile(file).read(use_threads=False).cast(table.schema)
     except (pa.ArrowException, TypeError) as error:
         return f"Parquet can't hold it: {error}"
     if not back.schema.equals(table.schema, check_metadata=True):

@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pyarrow as pa
-
     from daskflow.store.serializers.base import Folder
-    from daskflow.store.storage import Storage
 
 _KINDS = {"polars.LazyFrame": ("polars", "LazyFrame"), "pyarrow.Dataset": ("pyarrow.dataset", "Dataset")}
 
@@ -41,18 +38,9 @@ def opened(kind: str, place: Folder | None, load: Callable[[], Any]) -> Any:
         return pl.scan_parquet(storage.locate(place.path), glob=False, **storage.polars_options())
     import pyarrow.dataset as ds
 
+    from daskflow.store.serializers.arrow_files import arrow_filesystem
+
     if place is None:
         return ds.dataset(load())
     storage = place.storage()
     return ds.dataset(storage.locate(place.path).removeprefix("s3://"), filesystem=arrow_filesystem(storage))
-
-
-def arrow_filesystem(storage: Storage) -> pa.fs.FileSystem:
-    """What Arrow reads the files of a storage with."""
-    import pyarrow.fs as pafs
-
-    if not storage.remote:
-        return pafs.LocalFileSystem()
-    import s3fs
-
-    return pafs.PyFileSystem(pafs.FSSpecHandler(s3fs.S3FileSystem(**storage.storage_options)))

@@ -232,7 +232,7 @@ def _probe(frame: pd.DataFrame, spec: dict[str, Any], schema: pa.Schema) -> str:
     described = describe_index(empty.index)
     try:
         pq.write_table(schema.empty_table(), file)
-        table = pq.ParquetFile(file).read()
+        table = pq.ParquetFile(file).read(use_threads=False)
         info = {"pandas": spec | {"kind": "pandas.DataFrame", "index": described}}
         back = restore(list(table.columns), table.schema.metadata, info)
     except (pa.ArrowException, OSError, TypeError, ValueError, NotImplementedError) as error:

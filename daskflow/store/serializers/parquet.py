@@ -170,8 +170,10 @@ def read_table(file: BinaryIO, row_group: int | None = None) -> pa.Table:
     """What is in a Parquet file, or in one row group of it. Raises :class:`DataMissing` if it is damaged."""
     import pyarrow.parquet as pq
 
+    from daskflow.store.serializers.arrow_files import arrow_file
+
     with _undamaged():
-        found = pq.ParquetFile(file)
+        found = pq.ParquetFile(arrow_file(file))
         return found.read() if row_group is None else found.read_row_group(row_group)
 
 
@@ -180,8 +182,10 @@ def read_head(file: BinaryIO, rows: int, row_group: int | None = None) -> pa.Tab
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from daskflow.store.serializers.arrow_files import arrow_file
+
     with _undamaged():
-        found = pq.ParquetFile(file, pre_buffer=True)
+        found = pq.ParquetFile(arrow_file(file), pre_buffer=True)
         groups, there = [], 0
         for group in range(found.num_row_groups) if row_group is None else [row_group]:
             if there >= rows:
@@ -218,9 +222,10 @@ def read_columns(open_file: OpenFile, info: Mapping[str, Any], labels: Sequence[
     import pyarrow.parquet as pq
 
     from daskflow.store.serializers import pandas_frames
+    from daskflow.store.serializers.arrow_files import arrow_file
 
     with open_file() as file, _undamaged():
-        found = pq.ParquetFile(file)
+        found = pq.ParquetFile(arrow_file(file))
         names, less = pandas_frames.some_columns(found.schema_arrow, info, labels)
         table = None if names is None else found.read(columns=names)
     if table is None or table.column_names != names:

@@ -89,7 +89,7 @@ def _lost_in_arrow(columns: tuple[tuple[str, Any], ...]) -> str:
     file = io.BytesIO()
     try:
         pq.write_table(pl.DataFrame(schema=schema).to_arrow(), file)
-        back = of_arrow(pq.ParquetFile(file).read()).schema
+        back = of_arrow(pq.ParquetFile(file).read(use_threads=False)).schema
     except (pl.exceptions.PolarsError, pa.ArrowException, NotImplementedError, TypeError) as error:
         return f"Arrow can't write it as Parquet: {error}"
     return "" if back == schema else "Arrow does not keep its types"
