@@ -166,7 +166,8 @@ def tiny_tasks(bench: Bench, local: Side | None) -> list[Line]:
         Line(work, "s", on_s3.wall, allowed, ratio(1), beside),
         Line("a task of it: PUT", "", each["PUT"], None, absolute(1.05)),  # the driver's beats are in it
         Line("a task of it: GET", "", each["GET"], None, absolute(2)),
-        Line("a round trip", "ms", 1000 * (trip.found("seconds") or 0)),
+        Line("a round trip at the pace of tasks", "ms", 1000 * (trip.found("seconds") or 0)),
+        Line("a round trip right after another", "ms", 1000 * (trip.found("hot") or 0)),
     ]
 
 

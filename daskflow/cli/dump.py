@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daskflow.cli.pathspecs import tasks_at
+from daskflow.errors import DataException, DataMissing
 
 if TYPE_CHECKING:
     from daskflow.cli.entry import Invocation
@@ -53,6 +54,7 @@ def dump(  # noqa: PLR0913,PLR0917 - one argument an option, passed by click by 
         _write(path, chosen)
         return
     limit = 1000 if max_value_size is None else max_value_size
+    unreadable = False
     for task, artifacts in chosen.items():
         if not as_json:
             click.echo(f"Dumping output of {_short(task)}")
@@ -60,8 +62,13 @@ def dump(  # noqa: PLR0913,PLR0917 - one argument an option, passed by click by 
             if as_json:
                 click.echo(json.dumps(_facts(task, artifact, load)))
             else:
-                value = _value(artifact, limit, load)
+                try:
+                    value = _value(artifact, limit, load)
+                except (DataException, DataMissing) as error:  # the others can be shown all the same
+                    value, unreadable = f"< {error.message} >", True
                 click.echo(f"{artifact.id} [size: {artifact.size} type: {artifact.type}] = {value}")
+    if unreadable:
+        raise click.exceptions.Exit(1)
 
 
 def _short(task: Task) -> str:

@@ -164,3 +164,20 @@ def test_a_table_is_opened_by_its_path_in_an_environment_without_daskflow(place,
     )
 
     assert done.stdout == "[7, 8]\n", done.stderr
+
+
+def test_dump_shows_what_can_be_read_and_names_what_cannot(workspace):
+    place = workspace()
+    place.write(SOURCE)
+    place.call("flow.py", "run")
+    facts = map(json.loads, place.call("flow.py", "dump", "1/start", "--json").stdout.splitlines())
+    (path,) = [each["path"] for each in facts if each["name"] == "frame"]
+    place.store.remove(path[path.index("Left/1/") :])
+
+    done = place.call("flow.py", "dump", "1/start")
+
+    assert done.returncode == 1
+    shown = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert shown["number"].endswith("= 5")
+    assert path in shown["frame"]
+    assert "Traceback" not in done.stderr
