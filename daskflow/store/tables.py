@@ -36,12 +36,26 @@ def _rows_before(storage: Storage, ref: ArtifactRef, group: int) -> int:
 
 
 def dataset(storage: Storage, refs: Iterable[ArtifactRef]) -> ds.FileSystemDataset:
-    """Tables of one schema as an Arrow dataset of their files, or of their row groups of them."""
+    """Tables as an Arrow dataset of their files, or of their row groups of them.
+
+    It has the columns of all of them, of types that hold the values of all. Nothing is read but the first file's schema, and
+    that of all others if their records do not say that it is the same. Raises :class:`DataException` if a column is of types
+    that do not go together.
+    """
+    import pyarrow as pa
     import pyarrow.dataset as ds
 
-    found = fragments(storage, [(ref, None) for ref in refs])
-    first = found[0]
-    return ds.FileSystemDataset(found, first.physical_schema, first.format, first.filesystem)
+    tables = list(refs)
+    found = fragments(storage, [(ref, None) for ref in tables])
+    first, schemas = found[0], {str((ref.info["producer"], ref.info["schema"])) for ref in tables}
+    schema = first.physical_schema
+    if len(schemas) > 1:
+        try:
+            every = [fragment.physical_schema.remove_metadata() for fragment in found]
+            schema = pa.unify_schemas(every, promote_options="permissive")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise DataException(f"The tables do not go together: {error} Read them one by one.") from error
+    return ds.FileSystemDataset(found, schema, first.format, first.filesystem)
 
 
 def dask_frame(storage: Storage, ref: ArtifactRef) -> Any:

@@ -142,9 +142,10 @@ class Inputs:
         return gathered.concat(self._store, name, list(self._refs(name)))
 
     def dataset(self, name: str) -> ds.Dataset:
-        """The tables that the inputs set under a name as one lazy pyarrow dataset, with the columns of the first.
+        """The tables that the inputs set under a name as one lazy pyarrow dataset, with the columns of all.
 
-        Raises :class:`DataException` if one of them is none, ``AttributeError`` if an input has no such artifact.
+        Raises :class:`DataException` if one of them is none or a column is of types that do not go together,
+        ``AttributeError`` if an input has no such artifact.
         """
         from daskflow.store import tables
 

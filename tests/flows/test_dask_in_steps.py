@@ -252,6 +252,53 @@ def test_the_tables_of_all_inputs_are_one_dataset(run_flow):
     assert result.value("join", "files") == 3
 
 
+def test_a_dataset_has_the_columns_of_all_tables_if_their_types_go_together(run_flow):
+    result = run_flow(
+        """
+        import pandas as pd
+        from daskflow import FlowSpec, step
+
+
+        class Mixed(FlowSpec):
+            @step
+            def start(self):
+                self.numbers = [1, 2.5]
+                self.next(self.work, foreach="numbers")
+
+            @step
+            def work(self):
+                self.df = pd.DataFrame({"n": [self.input], f"only_{self.index}": ["x"]})
+                self.other = pd.DataFrame({"n": [["text", 1][self.index]]})
+                self.next(self.join)
+
+            @step
+            def join(self, inputs):
+                self.rows = inputs.dataset("df").to_table().to_pylist()
+                try:
+                    inputs.dataset("other")
+                except Exception as error:
+                    self.error = f"{type(error).__name__}: {error}"
+                self.next(self.end)
+
+            @step
+            def end(self):
+                pass
+
+
+        if __name__ == "__main__":
+            Mixed()
+        """
+    )
+
+    assert result.value("join", "rows") == [
+        {"n": 1.0, "only_0": "x", "only_1": None},
+        {"n": 2.5, "only_0": None, "only_1": "x"},
+    ]
+    error = result.value("join", "error")
+    assert error.startswith("DataException: The tables do not go together: ")
+    assert "n" in error
+
+
 def test_the_first_rows_are_read_of_as_few_partitions_as_have_them(here, monkeypatch):
     artifact = Task("Collections/1/start/0", store=here.store.url).artifacts.ddf
     read = []
