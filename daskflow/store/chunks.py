@@ -11,8 +11,10 @@ import json
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import DamagedRecord, DataMissing
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 MOST_REMEMBERED = 4
 """Chunks that a run's store keeps at hand; one may hold thousands of items."""
+AT_ONCE = 16
+"""Chunks that are on their way at once where each takes a round trip."""
 _APART = frozenset({"started", "finished", "artifacts"})
 _OF_CHUNK = frozenset({"task", "parents", "stack", "process", "logs"})
 
@@ -354,8 +358,17 @@ class Chunks:
 
     def of(self, step: str) -> Iterator[Chunk]:
         """All of a step that were there at the last look, those of one foreach by index."""
-        for ranges in self._there.get(step, {}).values():
-            yield from (chunk for tasks in ranges if (chunk := self.read(tasks)) is not None)
+        wanted = list(chain.from_iterable(self._there.get(step, {}).values()))
+        yield from (chunk for chunk in self._each(wanted) if chunk is not None)
+
+    def _each(self, wanted: list[TaskRange]) -> Iterator[Chunk | None]:
+        """In order; where reading takes round trips, several at once."""
+        if not self._storage.remote or len(wanted) < 2:
+            yield from map(self.read, wanted)
+            return
+        with ThreadPoolExecutor(AT_ONCE, "daskflow-chunks") as pool:
+            for first in range(0, len(wanted), AT_ONCE):
+                yield from pool.map(self.read, wanted[first : first + AT_ONCE])
 
     def holding(self, name: TaskName) -> tuple[Chunk, int] | None:
         """The chunk that a task is committed with, and its place in it; None if at the last look there was none.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +15,9 @@ from pyarrow import fs
 from daskflow import DataArtifact, Task, namespace
 from daskflow.pathspec import TaskName, TaskRange
 from daskflow.store.artifacts import ArtifactWriter, shared_tables
+from daskflow.store.chunks import Chunk, encoded
 from daskflow.store.records import TaskRecord, timestamp
-from daskflow.store.runs import new_run
+from daskflow.store.runs import RunStore, new_run
 from daskflow.store.s3 import S3Storage
 from daskflow.store.storage import storage_at
 
@@ -226,3 +228,27 @@ def test_of_a_file_that_items_share_in_a_bucket_only_the_item_s_rows_are_read(bu
 
     answer = query("select task, count(*) from work.t group by task order by task", "F", store=url)
     assert answer.rows == [(str(index), 50_000) for index in range(8)]
+
+
+def test_records_of_chunks_are_on_their_way_at_once(bucket: Bucket, proxy: Proxy):
+    url = f"{bucket.url()}?endpoint_url={proxy.address}"
+    store = saved(url)._store
+    for first in (0, 2):
+        tasks = TaskRange("work", (), first, 2)
+        now = timestamp()
+        record = TaskRecord("F", "1", "work", str(first), 0, "0.a", "ok", now, now)
+        chunk = Chunk(tasks, record.to_json(), [{"at": 0, "took": 0}] * 2)
+        store.chunks.commit(chunk, encoded(chunk, [b'{"at": 0, "took": 0}'] * 2))
+    both, alone = threading.Barrier(2, timeout=5), []
+
+    def together(asked: Asked) -> None:
+        if asked.method == "GET" and "/chunk." in asked.path:
+            try:
+                both.wait()
+            except threading.BrokenBarrierError:
+                alone.append(asked.key)
+
+    proxy.plan = together
+
+    assert RunStore(storage_at(url), "F", "1").tasks("work") == ["0", "1", "2", "3"]
+    assert not alone
