@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import signal
@@ -48,6 +49,7 @@ class Options:
     """What the command line says about how to run; each command has some of these."""
 
     cluster: str | None = None
+    cluster_options: dict[str, Any] = field(default_factory=dict)
     max_workers: int | None = None
     max_num_splits: int | None = None
     max_log_size: float = 10.0
@@ -68,14 +70,37 @@ class Options:
         return options
 
 
+def _cluster_options(
+    _context: click.Context, _option: click.Parameter, given: tuple[str, ...]
+) -> dict[str, Any]:
+    """``n_workers=2`` and the like, by name."""
+    found: dict[str, Any] = {}
+    for each in given:
+        name, equals, text = each.partition("=")
+        if not equals or not name.isidentifier():
+            raise click.BadParameter(f"'{each}' is not NAME=VALUE.")
+        try:
+            found[name] = json.loads(text)
+        except ValueError:
+            found[name] = text
+    return found
+
+
 def driving_options() -> list[click.Option]:
     """The options of every command that drives a run."""
     return [
         click.Option(
             ["--cluster"],
-            metavar="NAME|ADDRESS",
-            help="Where tasks run: 'local', 'inline' (this process, for debugging), or the address of a scheduler "
-            "(tcp://host:port).  [default: local]",
+            metavar="NAME|ADDRESS|CLASS",
+            help="Where tasks run: 'local', 'inline' (this process, for debugging), the address of a scheduler "
+            "(tcp://host:port), or a class that starts a cluster (dask_jobqueue.SLURMCluster).  [default: local]",
+        ),
+        click.Option(
+            ["--cluster-option", "cluster_options"],
+            metavar="NAME=VALUE",
+            multiple=True,
+            callback=_cluster_options,
+            help="What the class is called with; JSON, else a text. Any number of times.",
         ),
         click.Option(
             ["--max-workers"],
@@ -207,10 +232,10 @@ def _cluster(invocation: Invocation, options: Options) -> str:
 def check_cluster(invocation: Invocation, options: Options) -> None:
     """See that there is such a kind of cluster, before a run is made for it. Raises :class:`ClusterError`."""
     cluster = _cluster(invocation, options)
-    if cluster not in (LOCAL, INLINE):
+    if cluster not in (LOCAL, INLINE) or options.cluster_options:
         from daskflow.clusters import open_cluster
 
-        open_cluster(cluster, None)
+        open_cluster(cluster, None, options.cluster_options)
 
 
 @contextlib.contextmanager
@@ -330,7 +355,7 @@ def _executor(
     from daskflow.engine.regions import needs
 
     client = opened.enter_context(
-        open_cluster(cluster, options.max_workers or invocation.settings.max_workers)
+        open_cluster(cluster, options.max_workers or invocation.settings.max_workers, options.cluster_options)
     )
     demands = {node.name: demand for node in begun.graph if (demand := needs(node.policy))}
     if demands:

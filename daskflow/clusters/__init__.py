@@ -1,6 +1,7 @@
 """Where tasks run: each kind of cluster is a context manager that yields a Dask client.
 
-``--cluster NAME`` picks from :data:`CLUSTERS`; ``--cluster tcp://host:port`` joins a running scheduler.
+``--cluster NAME`` picks from :data:`CLUSTERS`; ``--cluster tcp://host:port`` joins a running scheduler;
+``--cluster package.module.Class`` starts a cluster of that class.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from daskflow.errors import ClusterError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
 CLUSTERS = {
@@ -19,18 +21,33 @@ CLUSTERS = {
 """Names that ``--cluster`` knows, with the function that starts each."""
 
 
-def open_cluster(cluster: str, max_workers: int | None) -> AbstractContextManager[Any]:
-    """The cluster of that name or address; a context manager that yields a connected Dask client.
+def open_cluster(
+    cluster: str, max_workers: int | None, options: Mapping[str, Any] | None = None
+) -> AbstractContextManager[Any]:
+    """The cluster of that name, address or class; a context manager that yields a connected Dask client.
 
     Parameters
     ----------
     cluster
-        A name of :data:`CLUSTERS`, or the address of a scheduler (``tcp://``, ``tls://``, ``ws://``, ``wss://``).
+        A name of :data:`CLUSTERS`, the address of a scheduler (``tcp://``, ``tls://``, ``ws://``, ``wss://``), or a class by
+        its path.
     max_workers
         How many tasks may run at once, None for as many as the cluster has threads.
+    options
+        With what a cluster class is called.
 
     Raises :class:`ClusterError` if there is no such kind of cluster; entering it raises the same if it can't be had.
     """
+    is_class = "." in cluster and "://" not in cluster
+    if options and not is_class:
+        raise ClusterError(
+            f"--cluster-option is for a cluster that is named by its class; '{cluster}' is none."
+        )
+    if is_class:
+        from daskflow.clusters.by_class import cluster_class, started_cluster
+
+        cluster_class(cluster)
+        return started_cluster(cluster, options or {})
     if "://" in cluster:
         from daskflow.clusters.address import running_cluster
 
@@ -38,7 +55,8 @@ def open_cluster(cluster: str, max_workers: int | None) -> AbstractContextManage
     if cluster not in CLUSTERS:
         known = ", ".join(sorted(CLUSTERS))
         raise ClusterError(
-            f"There is no cluster '{cluster}': use {known}, inline, or the address of a scheduler (tcp://host:port)."
+            f"There is no cluster '{cluster}': use {known}, inline, the address of a scheduler (tcp://host:port), "
+            "or a class by its path (package.module.Class)."
         )
     module, _, function = CLUSTERS[cluster].partition(":")
     opened: AbstractContextManager[Any] = getattr(importlib.import_module(module), function)(max_workers)

@@ -31,12 +31,12 @@ def running_cluster(address: str) -> Iterator[Any]:
             else error
         )
         raise ClusterError(f"Can't reach the cluster at {address}: {reason}.") from error
-    with _silence(), client:  # it is silent also while the client closes
+    with silence(), client:  # it is silent also while the client closes
         yield client
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """No lines of Dask's loggers, each of which has a level of its own: what happens to the cluster is told in our words."""
     logs = [
         logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("distributed")
