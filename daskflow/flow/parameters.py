@@ -28,6 +28,8 @@ RESERVED_NAMES = frozenset(
     {
         "chunk",
         "cluster",
+        "cluster_option",
+        "cluster_options",
         "decospecs",
         "grace",
         "help",
