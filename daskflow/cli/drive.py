@@ -357,6 +357,10 @@ def _executor(
     client = opened.enter_context(
         open_cluster(cluster, options.max_workers or invocation.settings.max_workers, options.cluster_options)
     )
+    if not client.scheduler.address.startswith("inproc://"):
+        from daskflow.clusters import fit
+
+        fit.check(client, run.store, begun.store.layout.run_record, console.notice)
     demands = {node.name: demand for node in begun.graph if (demand := needs(node.policy))}
     if demands:
         from daskflow.clusters import resources

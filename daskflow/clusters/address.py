@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import ClusterError
@@ -20,10 +21,8 @@ def running_cluster(address: str) -> Iterator[Any]:
 
     Raises :class:`ClusterError` if nobody answers within 10 seconds, or what answers is no scheduler.
     """
-    from distributed import Client
-
     try:
-        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        client = client_of(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError, TypeError) as error:
         reason = (
             f"No scheduler answers there within {CONNECT_SECONDS} seconds"
@@ -33,6 +32,16 @@ def running_cluster(address: str) -> Iterator[Any]:
         raise ClusterError(f"Can't reach the cluster at {address}: {reason}.") from error
     with silence(), client:  # it is silent also while the client closes
         yield client
+
+
+def client_of(cluster: Any, **options: Any) -> Any:
+    """A client of a cluster or an address. Of versions that differ :mod:`daskflow.clusters.fit` tells, in our words."""
+    from distributed import Client
+    from distributed.versions import VersionMismatchWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", VersionMismatchWarning)
+        return Client(cluster, set_as_default=False, **options)
 
 
 @contextlib.contextmanager

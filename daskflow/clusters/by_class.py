@@ -6,7 +6,7 @@ import contextlib
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from daskflow.clusters.address import silence
+from daskflow.clusters.address import client_of, silence
 from daskflow.clusters.local import SCHEDULING
 from daskflow.errors import ClusterError
 
@@ -38,7 +38,6 @@ def started_cluster(path: str, options: Mapping[str, Any]) -> Iterator[Any]:
     Raises :class:`ClusterError` if it can't be started, or a client can't be made of it.
     """
     import dask
-    from distributed import Client
 
     make = cluster_class(path)
     with contextlib.ExitStack() as opened:
@@ -52,7 +51,7 @@ def started_cluster(path: str, options: Mapping[str, Any]) -> Iterator[Any]:
             ) from error
         opened.callback(getattr(cluster, "close", lambda: None))
         try:
-            client = Client(cluster, set_as_default=False)
+            client = client_of(cluster)
         except Exception as error:
             raise ClusterError(
                 f"{path} gave a {type(cluster).__name__}, of which no Dask client can be made: {error}."
