@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import textwrap
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import asyncssh
 import psutil
 import pytest
 from cryptography import x509
@@ -25,7 +28,7 @@ from daskflow.errors import ClusterError
 from tests.watching import scheduler_address
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 ROOT = str(Path(__file__).parents[2])
 
@@ -217,3 +220,44 @@ def test_a_scheduler_under_tls_is_reached_with_the_certificates_of_dasks_configu
     assert refused.returncode != 0
     assert f"Can't reach the cluster at {address}" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+@pytest.fixture
+def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:
+    """How to connect to an SSH server of this machine."""
+    there = tmp_path_factory.mktemp("ssh")
+    for name in ("host", "user"):
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        key.write_private_key(there / name)
+        key.write_public_key(there / f"{name}.pub")
+    (there / "authorized_keys").write_bytes((there / "user.pub").read_bytes())
+    server = [sys.executable, str(Path(__file__).with_name("sshd.py")), str(there)]
+    with subprocess.Popen(server, cwd=there, env=os.environ | {"PYTHONPATH": ROOT}) as process:
+        try:
+            while not (there / "port").exists():
+                assert process.poll() is None
+                time.sleep(0.01)
+            port = int((there / "port").read_text())
+            yield {"port": port, "known_hosts": None, "username": "ada", "client_keys": [str(there / "user")]}
+        finally:
+            process.terminate()
+
+
+def test_a_flow_runs_on_machines_that_are_reached_by_ssh(folder: Path, ssh: dict[str, object]):
+    options = {
+        "hosts": ["127.0.0.1", "127.0.0.1"],  # of the scheduler, of a worker
+        "connect_options": ssh,
+        "worker_options": {"nthreads": 2},
+        "scheduler_options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0"},
+        "remote_python": sys.executable,
+    }
+    words = [
+        word
+        for name, value in options.items()
+        for word in ("--cluster-option", f"{name}={json.dumps(value)}")
+    ]
+
+    done = run(folder, "--cluster", "distributed.SSHCluster", *words)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert Task("F/1/join/0", store=str(folder / "store")).data.doubles == [0, 2, 4, 6, 8, 10]
