@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 MOST_REMEMBERED = 4
 """Chunks that a run's store keeps at hand; one may hold thousands of items."""
 _APART = frozenset({"started", "finished", "artifacts"})
+_LONG = frozenset({"artifacts", "foreach", "transition"})
+_SHORT = ("at", "took", "attempt")
 _OF_CHUNK = frozenset({"task", "parents", "stack", "process", "logs"})
 
 
@@ -107,6 +109,12 @@ class Chunk:
         return replace(
             self, tasks=tasks, first=first, each=self.each[start : start + tasks.count], logs=logs, rest=()
         )
+
+    def in_short(self) -> Chunk:
+        """How the items that are done went, without what came out of them."""
+        first = {key: value for key, value in self.first.items() if key not in _LONG}
+        each = [{key: item[key] for key in _SHORT if key in item} for item in self.each]
+        return replace(self, first=first, each=each, logs={}, rest=())
 
     def started(self, place: int) -> float:
         """When the item at a place began, in seconds of the epoch."""
