@@ -23,7 +23,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """So many tasks of a step wait for their turn, more than before."""
+    """So many tasks of a step wait for their turn, more than before; those that are in the store already are not counted."""
 
     step: str
     count: int
@@ -56,7 +56,8 @@ class Committed:
     """Tasks are in the store.
 
     The columns, of equal length, are those of :data:`daskflow.client.frames.FACTS` and ``value``, the item of the innermost
-    foreach as a text. ``process`` is the first of the tasks for which their process was started.
+    foreach as a text; those that are not known may be missing, but for ``task``. After a switch there may be ``to``, the step
+    that was chosen. ``process`` is the first of the tasks for which their process was started.
     """
 
     step: str
