@@ -164,7 +164,7 @@ class RunRows:
             raise DamagedRecord(f"{chunk.where} is damaged: {error!r}.") from error
 
     def _columns_of(self, chunk: Chunk) -> dict[str, list[Any]]:
-        columns = facts_of_chunk(chunk)
+        columns = facts_in(chunk)
         for name in names_in(chunk):
             values = [] if name.startswith("_") else list(self._in_chunk(chunk, name))
             if any(value is not OTHER for value in values):
@@ -187,7 +187,7 @@ class RunRows:
 
 
 def facts_of(record: TaskRecord) -> Row:
-    """How a task went, by its record."""
+    """What a task's record says under the names of :data:`daskflow.client.frames.FACTS`, its artifacts left out."""
     return {
         "task": record.task,
         "index": index_of(record),
@@ -199,11 +199,10 @@ def facts_of(record: TaskRecord) -> Row:
     }
 
 
-def facts_of_chunk(chunk: Chunk) -> dict[str, list[Any]]:
-    """How the items of a chunk went that are done, by column. Raises all sorts of errors if it is damaged."""
+def facts_in(chunk: Chunk) -> dict[str, list[Any]]:
+    """The same of each item of a chunk, as columns."""
     count = len(chunk.each)
     done = chunk.tasks.part(0, count)
-    process = _of_process(chunk.first.get("process", {}))
     began = list(map(chunk.started, range(count)))
     columns: dict[str, list[Any]] = {
         "task": [name.task_id for name in done.names()],
@@ -215,6 +214,7 @@ def facts_of_chunk(chunk: Chunk) -> dict[str, list[Any]]:
             datetime.fromtimestamp(at + each["took"], UTC) for at, each in zip(began, chunk.each, strict=True)
         ],
     }
+    process = _of_process(chunk.first.get("process", {}))
     return columns | {key: [value] * count for key, value in process.items()}
 
 

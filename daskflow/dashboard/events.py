@@ -79,6 +79,7 @@ class Failed:
     worker: str = ""
     again: bool = False
     stopped: bool = False
+    value: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

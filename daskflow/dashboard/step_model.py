@@ -239,6 +239,7 @@ class StepModel:
             "started": event.started,
             "seconds": event.seconds,
             "worker": event.worker,
+            "value": event.value,
         }
         self._fill(place, told, _WAITING if event.again else _STOPPED if event.stopped else _FAILED)
         self.rows.error[place] = cut(event.error)

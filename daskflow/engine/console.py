@@ -179,7 +179,7 @@ class Console(Listener):
     def progress(self, spec: TaskSpec, done: int) -> None:
         """Not shown."""
 
-    def committed(self, found: TaskRecord | Chunk, process: str = "", reused: bool = False) -> None:
+    def committed(self, found: TaskRecord | Chunk, process: str = "") -> None:
         """What is over is counted when the driver knows it."""
 
     def planned(self, region: Iterable[Planned]) -> None:

@@ -33,7 +33,7 @@ class Listener(Protocol):
         """Of the tasks that share a process with this one so many are done."""
         ...
 
-    def committed(self, found: TaskRecord | Chunk, process: str = "", reused: bool = False) -> None:
+    def committed(self, found: TaskRecord | Chunk, process: str = "") -> None:
         """Tasks are in the store. See :meth:`daskflow.task.output.Sink.committed`."""
         ...
 
@@ -73,10 +73,10 @@ class Listeners(Listener):
         for each in self._each:
             each.progress(spec, done)
 
-    def committed(self, found: TaskRecord | Chunk, process: str = "", reused: bool = False) -> None:
+    def committed(self, found: TaskRecord | Chunk, process: str = "") -> None:
         """See :class:`Listener`."""
         for each in self._each:
-            each.committed(found, process, reused)
+            each.committed(found, process)
 
     def finished(self, results: Sequence[TaskResult], again: Container[TaskName] = ()) -> None:
         """See :class:`Listener`."""

@@ -227,9 +227,9 @@ class DaskExecutor:
         """From a worker: so many of the tasks of a process are done."""
         self._listener.progress(spec, done)
 
-    def committed(self, found: TaskRecord | Chunk, process: str = "", reused: bool = False) -> None:
+    def committed(self, found: TaskRecord | Chunk, process: str = "") -> None:
         """From a worker: tasks are in the store."""
-        self._listener.committed(found, process, reused)
+        self._listener.committed(found, process)
 
     def notice(self, text: str) -> None:
         """From a worker: something the user should know."""

@@ -100,10 +100,10 @@ class RemoteSink:
         if self._watched:
             self._send("progress", spec, done)
 
-    def committed(self, found: TaskRecord | Chunk, process: str = "", reused: bool = False) -> None:
+    def committed(self, found: TaskRecord | Chunk, process: str = "") -> None:
         """Tasks are in the store; what is told is how it went, not what came out."""
         if self._watched:
-            self._send("committed", found.in_short(), process, reused)
+            self._send("committed", found.in_short(), process)
 
     def _send(self, method: str, *arguments: object) -> None:
         from distributed import get_worker

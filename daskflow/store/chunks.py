@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 MOST_REMEMBERED = 4
 """Chunks that a run's store keeps at hand; one may hold thousands of items."""
 _APART = frozenset({"started", "finished", "artifacts"})
-_LONG = frozenset({"artifacts", "foreach", "transition"})
-_SHORT = ("at", "took", "attempt")
+_LONG = frozenset({"artifacts", "foreach"})
+_SHORT = ("at", "took", "attempt", "transition")
 _OF_CHUNK = frozenset({"task", "parents", "stack", "process", "logs"})
 
 

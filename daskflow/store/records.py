@@ -259,7 +259,7 @@ class TaskRecord:
 
     def in_short(self) -> TaskRecord:
         """How it went, without what came out of it."""
-        return replace(self, artifacts={}, logs={}, parents=[], foreach=None, transition=None)
+        return replace(self, artifacts={}, logs={}, parents=[], foreach=None)
 
     def to_json(self) -> dict[str, Any]:
         """As stored, but for the encoding into text."""

@@ -57,7 +57,7 @@ def execute(spec: TaskSpec, sink: Sink, launchers: Launchers = LAUNCHERS) -> Tas
     try:
         committed = store.committed_alone(spec.name)
         if committed is not None:
-            sink.committed(committed, reused=True)
+            sink.committed(committed)
             return replace(result_of(committed), reused=True)
         return _run_until_it_ends(spec, store, sink, launchers, looked)
     except RunStopped:

@@ -35,10 +35,10 @@ class Sink(Protocol):
         """Of the tasks that were told to have started with this one so many are done; they are committed later."""
         ...
 
-    def committed(self, found: TaskRecord | Chunk, process: str = "", reused: bool = False) -> None:
+    def committed(self, found: TaskRecord | Chunk, process: str = "") -> None:
         """A task is in the store, or the items of a chunk that are done.
 
-        ``process`` is the id of the first of the tasks that shared their process; ``reused``: they were there before.
+        ``process`` is the id of the first of the tasks that shared their process.
         """
         ...
 

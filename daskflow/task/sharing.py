@@ -106,7 +106,7 @@ def committed(store: RunStore, tasks: TaskRange, sink: Sink | None = None) -> li
     if found is None:
         return None
     if sink is not None:
-        sink.committed(found, reused=True)
+        sink.committed(found)
     return results_of(found) if isinstance(found, Chunk) else [result_of(found)]
 
 
@@ -460,7 +460,7 @@ class _Held:
     def progress(self, spec: TaskSpec, done: int) -> None:
         """It is told of all of them together."""
 
-    def committed(self, found: TaskRecord | Chunk, process: str = "", reused: bool = False) -> None:
+    def committed(self, found: TaskRecord | Chunk, process: str = "") -> None:
         """It is told of all of them together."""
 
     def show(self) -> None:

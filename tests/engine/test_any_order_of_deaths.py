@@ -160,7 +160,7 @@ class World:
     def progress(self, spec: TaskSpec, done: int) -> None:
         pass
 
-    def committed(self, found: object, process: str = "", reused: bool = False) -> None:
+    def committed(self, found: object, process: str = "") -> None:
         pass
 
     def let_a_zombie_finish(self) -> None:

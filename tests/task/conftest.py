@@ -68,7 +68,7 @@ class Heard:
     def progress(self, spec: TaskSpec, done: int) -> None:
         self.progress_made.append(done)
 
-    def committed(self, found: TaskRecord | Chunk, process: str = "", reused: bool = False) -> None:
+    def committed(self, found: TaskRecord | Chunk, process: str = "") -> None:
         self.commits.append(found)
 
 
