@@ -14,8 +14,9 @@ from typing import Any
 class Told:
     """Something about the run itself; what is told last holds.
 
-    ``status``, ``started``, ``finished``, ``user``, ``parameters``, ``tags``, ``store``, ``reason``, ``commands``, and ``steps``:
-    the graph, a dict a step, in the order of the flow.
+    ``status``, ``started``, ``finished``, ``user``, ``parameters`` (texts by name), ``tags``, ``store`` (its URL), ``reason``,
+    ``commands`` (that go on with a run that did not succeed), ``damaged`` (what can't be read), and ``steps``: the graph, a dict
+    a step, in the order of the flow, as ``_graph_info`` has it.
     """
 
     facts: dict[str, Any]
@@ -23,7 +24,10 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """So many tasks of a step wait for their turn, more than before; those that are in the store already are not counted."""
+    """So many tasks of a step wait for their turn, more than before; those that are in the store already are not counted.
+
+    A negative count takes back what was said of tasks that need not run.
+    """
 
     step: str
     count: int

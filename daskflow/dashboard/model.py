@@ -7,7 +7,7 @@ from math import isnan
 from typing import TYPE_CHECKING, Any, Protocol
 
 from daskflow.dashboard.events import Back, Committed, Failed, Lines, Planned, Progress, Started, Told
-from daskflow.dashboard.step_model import COLUMNS, StepModel, cut, sorted_rows
+from daskflow.dashboard.step_model import COLUMNS, StepModel, cut
 from daskflow.dashboard.timeline import Bar, Timeline
 
 if TYPE_CHECKING:
@@ -18,7 +18,18 @@ if TYPE_CHECKING:
 RUNNING = "running"
 MOST_TAILS, LINES_OF_TAIL, LONGEST_LINE = 100, 200, 1000
 """Tasks whose last lines are kept, how many lines, and how much of each."""
-_FACTS = ("status", "started", "finished", "user", "parameters", "tags", "store", "reason", "commands")
+_FACTS = (
+    "status",
+    "started",
+    "finished",
+    "user",
+    "parameters",
+    "tags",
+    "store",
+    "reason",
+    "commands",
+    "damaged",
+)
 
 
 class Source(Protocol):
@@ -135,11 +146,11 @@ class RunModel:
         """
         if sort_by is not None and sort_by not in COLUMNS:
             raise ValueError(f"There is no column '{sort_by}': use one of {', '.join(COLUMNS)}.")
-        found = list(self._steps[step].all_rows(self.is_over)) if step in self._steps else []
-        wanted = words.lower().split()
-        if wanted:
-            found = [row for row in found if _has(row, wanted)]
-        shown = sorted_rows(found, sort_by, descending)[offset : offset + limit]
+        of = self._steps.get(step)
+        if of is None:
+            return {name: [] for name in COLUMNS}, 0
+        found = of.listed(self.is_over, sort_by, descending, words.lower().split())
+        shown = [of.described(each, self.is_over) for each in found[offset : offset + limit]]
         return {name: [row[name] for row in shown] for name in COLUMNS}, len(found)
 
     def task(self, step: str, task: str) -> dict[str, Any] | None:
@@ -164,7 +175,7 @@ class RunModel:
         self._facts |= facts
 
     def _planned(self, event: Planned) -> None:
-        self._step(event.step).planned += max(0, event.count)
+        self._step(event.step).planned += event.count
 
     def _committed(self, event: Committed) -> None:
         step = self._step(event.step)
@@ -240,10 +251,3 @@ class RunModel:
                 found.add(step)
                 left += self._graph.get(step, {}).get("next", ())
         return found - {name}
-
-
-def _has(row: dict[str, Any], words: list[str]) -> bool:
-    text = " ".join(
-        str(row[name]) for name in ("task", "state", "value", "worker", "error") if row[name] is not None
-    ).lower()
-    return all(word in text for word in words)

@@ -13,7 +13,7 @@ from daskflow.pathspec import TaskRange, TaskSet
 from daskflow.store.runs import natural_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from daskflow.dashboard.events import Back, Committed, Failed, Progress, Started
 
@@ -27,8 +27,8 @@ COLUMNS = (
 """What a row says. ``state`` is one of :data:`STATES`; ``started`` is in seconds of the epoch, ``peak_memory`` in bytes."""
 STATES = ("failed", "running", "waiting", "stopped", "lost", "done", "reused")
 """In the order in which they are shown. A task of a run that is over and that never ended is lost."""
-_FAILED, _WAITING, _STOPPED, _DONE, _REUSED = (
-    STATES.index(name) for name in ("failed", "waiting", "stopped", "done", "reused")
+_FAILED, _RUNNING, _WAITING, _STOPPED, _DONE, _REUSED = (
+    STATES.index(name) for name in ("failed", "running", "waiting", "stopped", "done", "reused")
 )
 _NUMBERS = ("started", "seconds", "cpu_seconds", "peak_memory")
 
@@ -251,14 +251,52 @@ class StepModel:
         """What had been started waits again."""
         self._end_process(_first(event.tasks))
 
-    def all_rows(self, over: bool) -> Iterator[dict[str, Any]]:
-        """What is known of each task that began, those that run first; of those that share a process one row."""
-        state = "lost" if over else "running"
-        for process in self.processes.values():
-            yield _of_process(process, state, self.rows)
-        for task, place in self.rows.place.items():
-            if task not in self.processes:
-                yield self.rows.row(place)
+    def listed(
+        self, over: bool, sort_by: str | None, descending: bool, words: Sequence[str]
+    ) -> list[Process | int]:
+        """The tasks that began and have all of some words: processes that run, and places of rows of other tasks.
+
+        They are sorted by a column, those that lack it last; by None failed ones first, then by what is under way.
+        """
+        places = [place for task, place in self.rows.place.items() if task not in self.processes]
+        found: list[Process | int] = [*self.processes.values(), *places]
+        if words:
+            found = [each for each in found if _has(self.described(each, over), words)]
+        found.sort(key=self._id_order)
+        if sort_by == "task":
+            return found[::-1] if descending else found
+        if sort_by in (None, "state"):
+            return sorted(found, key=self._state_order, reverse=descending)
+        there = [(value, each) for each in found if (value := self._value(each, sort_by)) is not None]
+        there.sort(key=lambda pair: _sortable(pair[0]), reverse=descending)
+        missing = (
+            [each for each in found if self._value(each, sort_by) is None] if len(there) < len(found) else []
+        )
+        return [each for _, each in there] + missing
+
+    def described(self, each: Process | int, over: bool) -> dict[str, Any]:
+        """The row of one of them."""
+        if isinstance(each, Process):
+            return _of_process(each, "lost" if over else "running", self.rows)
+        return self.rows.row(each)
+
+    def _id_order(self, each: Process | int) -> Any:
+        return _order(each.tasks) if isinstance(each, Process) else self.rows.keys[each]
+
+    def _state_order(self, each: Process | int) -> int:
+        return _RUNNING if isinstance(each, Process) else self.rows.state[each]
+
+    def _value(self, each: Process | int, column: str) -> Any:
+        if isinstance(each, Process):
+            return self.described(each, over=False)[column]
+        rows = self.rows
+        if column in rows.numbers:
+            return _known(rows.numbers[column][each])
+        if column == "worker":
+            return rows.worker_of(each)
+        if column in ("value", "error"):
+            return (rows.value if column == "value" else rows.error).get(each)
+        return (rows.attempt if column == "attempt" else rows.pid)[each]
 
     def row(self, task: str, over: bool) -> dict[str, Any] | None:
         """What is known of a task, or of the process that begins with it; None if it did not begin."""
@@ -305,6 +343,7 @@ class StepModel:
         if place is None:
             return
         self.failed -= self.rows.state[place] == _FAILED
+        self.retried += self.rows.state[place] == _FAILED
         self.stopped -= self.rows.state[place] == _STOPPED
         self.rows.state[place] = _WAITING
         self.rows.error.pop(place, None)
@@ -343,20 +382,11 @@ def cut(text: str, longest: int = LONGEST_TEXT) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def sorted_rows(
-    rows: Iterable[dict[str, Any]], sort_by: str | None, descending: bool
-) -> list[dict[str, Any]]:
-    """Rows by a column, those that lack it last; by None failed ones first, then by what is under way."""
-    found = sorted(rows, key=lambda row: _order(row["task"]))
-    if sort_by is None:
-        return sorted(found, key=lambda row: STATES.index(row["state"]))
-    if sort_by == "task":
-        return found[::-1] if descending else found
-    if sort_by == "state":
-        return sorted(found, key=lambda row: STATES.index(row["state"]), reverse=descending)
-    there = [row for row in found if row[sort_by] is not None]
-    missing = [row for row in found if row[sort_by] is None]
-    return sorted(there, key=lambda row: _sortable(row[sort_by]), reverse=descending) + missing
+def _has(row: dict[str, Any], words: Sequence[str]) -> bool:
+    text = " ".join(
+        str(row[name]) for name in ("task", "state", "value", "worker", "error") if row[name] is not None
+    ).lower()
+    return all(word in text for word in words)
 
 
 def _sortable(value: Any) -> tuple[int, Any]:

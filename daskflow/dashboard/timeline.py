@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +16,8 @@ MOST_BARS = 2000
 """Beyond that, neighbours in a row become one bar."""
 _SLACK = 0.002
 """Seconds by which the clocks of a task and the next may disagree about who came first."""
+
+_begin = attrgetter("begin")
 
 
 @dataclass(slots=True)
@@ -36,6 +40,19 @@ class Bar:
     state: str
     task: str
     count: int
+    busy: float = 0.0
+    """Seconds of that time in which its tasks ran; 0 for all."""
+
+    def takes(self, other: Bar) -> bool:
+        """Count another one, that has its time within this one's, as part of it, if there is room for it."""
+        took = other.end - other.begin
+        if self.count < 2 or not self.busy or other.end > self.end:
+            return False
+        if self.busy + took > self.end - self.begin or other.step != self.step or other.state != self.state:
+            return False
+        self.busy += took
+        self.count += other.count
+        return True
 
 
 class Timeline:
@@ -52,15 +69,23 @@ class Timeline:
         self._span = 0.0
 
     def add(self, worker: str, bar: Bar) -> None:
-        """Add what has ended; those that ended first come first, more or less."""
+        """Add what has ended. It is done fastest in the order of time, more or less."""
         rows = self._rows.setdefault(worker, [])
-        row = next((row for row in rows if row[-1].end <= bar.begin + _SLACK), None)
-        if row is None:
-            row = []
-            rows.append(row)
-        if row and self._join(row[-1], bar):
-            return
-        row.append(bar)
+        for row in rows:
+            place = bisect_right(row, bar.begin, key=_begin)
+            before, after = row[max(place - 1, 0) : place], row[place : place + 1]
+            if any(each.takes(bar) for each in before):
+                return
+            if any(each.end > bar.begin + _SLACK for each in before):
+                continue
+            if any(each.begin < bar.end - _SLACK for each in after):
+                continue
+            if not after and any(self._join(each, bar) for each in before):
+                return
+            row.insert(place, bar)
+            break
+        else:
+            rows.append([bar])
         self._count += 1
         while self._count > self._most and any(len(row) > 1 for rows in self._rows.values() for row in rows):
             self._widen()
@@ -114,6 +139,7 @@ class Timeline:
         tiny = max(last.end - last.begin, bar.end - bar.begin) <= self._span
         if not alike and not tiny:
             return False
+        last.busy = (last.busy or last.end - last.begin) + (bar.busy or bar.end - bar.begin)
         last.end = max(last.end, bar.end)
         last.count += bar.count
         last.task = ""

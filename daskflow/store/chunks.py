@@ -360,10 +360,14 @@ class Chunks:
         """Whether it is known which chunks of a step there were at some time."""
         return step in self._there
 
+    def ranges(self, step: str) -> Iterator[TaskRange]:
+        """Which there were of a step at the last look, those of one foreach by index."""
+        for ranges in self._there.get(step, {}).values():
+            yield from ranges
+
     def of(self, step: str) -> Iterator[Chunk]:
         """All of a step that were there at the last look, those of one foreach by index."""
-        for ranges in self._there.get(step, {}).values():
-            yield from (chunk for tasks in ranges if (chunk := self.read(tasks)) is not None)
+        return (chunk for tasks in self.ranges(step) if (chunk := self.read(tasks)) is not None)
 
     def holding(self, name: TaskName) -> tuple[Chunk, int] | None:
         """The chunk that a task is committed with, and its place in it; None if at the last look there was none.

@@ -87,7 +87,7 @@ def test_a_failed_task_that_is_tried_again_by_another_driver_has_failed_no_more(
         Planned("fit", 1), Failed("fit", "0", 0, "no"), Started("fit", "0", 1, 2.0, "here", 8, 1)
     )
 
-    assert counts_of(model) == {"known": 1, "running": 1}
+    assert counts_of(model) == {"known": 1, "running": 1, "retried": 1}
 
 
 def test_reused_tasks_are_done_and_never_waited() -> None:
