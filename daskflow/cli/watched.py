@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from daskflow.clusters import dashboard_link
@@ -28,6 +29,9 @@ def feed_of(client: Any, store: RunStore, token: str, console: Console) -> tuple
         return _open(client, store, token)[0]
 
     path = PATH
+    if client.cluster is not None and importlib.util.find_spec("bokeh") is None:
+        console.notice("This Python has no Bokeh, so no dashboard shows the run: pip install bokeh.")
+        return None, ""
     if client.cluster is None:
         try:
             send, path = _open(client, store, token)

@@ -6,8 +6,9 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from daskflow.client.rows import RunRows, facts_in, facts_of
+from daskflow.client.rows import facts_in, facts_of
 from daskflow.dashboard.events import Back, Committed, Failed, Lines, Planned, Progress, Started, Told
+from daskflow.dashboard.heads import shown
 from daskflow.dashboard.step_model import MOST_ROWS
 from daskflow.errors import DaskflowException
 from daskflow.pathspec import TaskRange, TaskSet
@@ -190,17 +191,15 @@ class _Values:
 
 def _of_store(store: RunStore) -> dict[str, Any]:
     record = store.record()
-    graph = store.graph_info()
-    parameters = RunRows(store).parameters
+    artifacts = store.parameters().artifacts
+    wanted = [name for name in record.get("parameters", ()) if name in artifacts]
     return {
         "user": record.get("user"),
         "started": moment(record["created"]).timestamp(),
-        "parameters": {
-            name: str(parameters[name]) for name in record.get("parameters", ()) if name in parameters
-        },
+        "parameters": {name: shown(artifacts[name]) for name in wanted},
         "tags": sorted(read_tags(store, record).user),
         "store": store.storage.url,
-        "steps": list(graph["steps"].values()),
+        "steps": list(store.graph_info()["steps"].values()),
     }
 
 
