@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from daskflow.store.runs import RunStore
 
 PATH = "/daskflow"
+LOCAL_SECONDS = 0.25
+"""How old a run on a cluster of its own is before its page is made: who is so quick sees none, as it goes with the run."""
 
 
 def feed_of(client: Any, store: RunStore, token: str, console: Console) -> tuple[Feed | None, str]:
@@ -28,7 +30,7 @@ def feed_of(client: Any, store: RunStore, token: str, console: Console) -> tuple
     def connect() -> Callable[[list[Event]], bool]:
         return _open(client, store, token)[0]
 
-    path = PATH
+    path, after = PATH, LOCAL_SECONDS
     if client.cluster is not None and importlib.util.find_spec("bokeh") is None:
         console.notice("This Python has no Bokeh, so no dashboard shows the run: pip install bokeh.")
         return None, ""
@@ -42,8 +44,10 @@ def feed_of(client: Any, store: RunStore, token: str, console: Console) -> tuple
         def connect() -> Callable[[list[Event]], bool]:
             return send
 
+        after = 0.0
+
     link = dashboard_link(client).removesuffix("/status")
-    return Feed(store, connect, console.notice), f"{link}{path}"
+    return Feed(store, connect, console.notice, after), f"{link}{path}"
 
 
 def _open(client: Any, store: RunStore, token: str) -> tuple[Callable[[list[Event]], bool], str]:

@@ -47,6 +47,8 @@ class Feed:
         and may raise :class:`NotShown`.
     notice
         Told, once, if something went wrong.
+    after
+        Seconds that a run must have lasted to be told of.
     """
 
     def __init__(
@@ -54,10 +56,12 @@ class Feed:
         store: RunStore,
         connect: Callable[[], Callable[[list[Event]], bool]],
         notice: Callable[[str], None],
+        after: float = 0.0,
     ) -> None:
         self._store = store
         self._connect = connect
         self._tell = notice
+        self._after = after
         self._queue: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
         self._gone = False
         self._over = threading.Event()
@@ -109,8 +113,8 @@ class Feed:
 
     def _run(self) -> None:
         try:
-            send = self._connect()
-            self._send_all(send)
+            if not self._after or not self._over.wait(self._after):
+                self._send_all(self._connect())
         except NotShown as error:
             self._tell(str(error))
         except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on
