@@ -20,7 +20,7 @@ def pages_on_demand(scheduler: Any) -> None:
 
     class StockPages(web.Application):
         def __init__(self) -> None:
-            super().__init__([(r"/(?!favicon|static|statics|daskflow)[\w-]*", FirstLook)])
+            super().__init__([(r"/(?!favicon|static|statics)[\w-]*", FirstLook)])
             self.when_loaded: list[Any] = []
             self._loading: asyncio.Task[None] | None = None
 

@@ -59,6 +59,7 @@ class RunPages(SchedulerPlugin):  # type: ignore[misc]
 
     name = NAME
     idempotent = True
+    opens_latest = True
 
     def __init__(self) -> None:
         self._runs: dict[str, _Live] = {}
