@@ -9,6 +9,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+OTHERS = ("daskflow",)
+LOOKS, PAUSE_SECONDS = 40, 0.05
+
 
 def pages_on_demand(scheduler: Any) -> None:
     """Let a scheduler that was started without its dashboard add it at the first request for a page.
@@ -39,7 +42,15 @@ def pages_on_demand(scheduler: Any) -> None:
     class FirstLook(web.RequestHandler):
         async def get(self) -> None:
             await stock.load_pages()
+            await added(str(self.request.path).strip("/"))
             self.redirect(self.request.uri or "/status")
+
+    async def added(page: str) -> None:
+        """Wait for a page of others that is about to be added, such as that of a run that has just begun."""
+        for _ in range(LOOKS if page in OTHERS else 0):
+            if any(hasattr(each, page) for each in scheduler.http_application.applications):
+                return
+            await asyncio.sleep(PAUSE_SECONDS)
 
     stock = StockPages()
     scheduler.http_application.add_application(stock)

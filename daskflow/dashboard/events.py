@@ -72,7 +72,10 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An attempt failed; ``again`` if another one follows, ``stopped`` if it was ended because the run was."""
+    """An attempt failed; ``again`` if another one follows, ``stopped`` if it was ended because the run was.
+
+    ``value`` and the facts after it are as in :class:`Committed`.
+    """
 
     step: str
     task: str
@@ -84,6 +87,9 @@ class Failed:
     again: bool = False
     stopped: bool = False
     value: str | None = None
+    cpu_seconds: float | None = None
+    peak_memory: int | None = None
+    pid: int = 0
 
 
 @dataclass(frozen=True, slots=True)

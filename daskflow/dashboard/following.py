@@ -189,7 +189,7 @@ class Follower:
             if data is not None:
                 record = TaskRecord.of_json(data)
                 again = committed is not None or execution != executions[-1]
-                self._tell(_failure(record, again))
+                self._tell(_failure(record, again, self._values([record])[0]))
                 self._seen.add((str(name), execution))
             elif (
                 committed is None
@@ -313,18 +313,23 @@ def _chosen(way: dict[str, Any]) -> str | None:
     return str(way["targets"][0]) if way.get("kind") == "switch" else None
 
 
-def _failure(record: TaskRecord, again: bool) -> Failed:
+def _failure(record: TaskRecord, again: bool, value: str | None) -> Failed:
     error = record.error or {}
     text = f"{error.get('type', '')}: {error.get('exception', '')}".strip(": ")
+    facts = facts_of(record)
     return Failed(
         record.step,
         record.task,
         record.attempt,
         text,
-        facts_of(record)["started"].timestamp(),
+        facts["started"].timestamp(),
         record.seconds,
-        str(record.process.get("host") or ""),
+        str(facts["worker"] or ""),
         again,
+        value=value,
+        cpu_seconds=facts["cpu_seconds"],
+        peak_memory=facts["peak_memory"],
+        pid=facts["pid"] or 0,
     )
 
 

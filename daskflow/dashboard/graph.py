@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 204, 74
 """Pixels of a step."""
-GAP_X, GAP_Y, THIN, MARGIN = 46, 18, 14, 14
+GAP_X, GAP_Y, THIN, MARGIN = 46, 34, 14, 8
+LOOP = 22
+"""Pixels above a step that a way back to it takes."""
 _SWEEPS = 6
 
 
@@ -122,7 +124,7 @@ def _tops(rows: list[list[Any]]) -> dict[Any, int]:
     whole = max(heights, default=0)
     tops = {}
     for row, height in zip(rows, heights, strict=True):
-        top = MARGIN + 14 + (whole - height) // 2  # loops stand above
+        top = MARGIN + LOOP + (whole - height) // 2
         for each in row:
             tops[each] = top
             top += _height(each) + GAP_Y
@@ -137,7 +139,7 @@ def _path(begin: tuple[int, int], points: list[tuple[int, int]], end: tuple[int,
     """A curve from the right side of a step by way of points to the left side of another."""
     x, y = begin[0] + WIDTH, begin[1] + HEIGHT // 2
     text = f"M{x} {y}"
-    for px, py in [*points, (end[0] - 6, end[1] + HEIGHT // 2)]:
+    for px, py in [*points, (end[0] - 8, end[1] + HEIGHT // 2)]:
         half = (px - x) // 2
         text += f" C{x + half} {y} {px - half} {py} {px} {py}"
         x, y = px, py
@@ -151,4 +153,5 @@ def _loop(begin: tuple[int, int], end: tuple[int, int]) -> str:
     """A way back, above the steps."""
     x, y = begin[0] + WIDTH - 34, begin[1]
     to_x, to_y = end[0] + 34, end[1]
-    return f"M{x} {y} C{x} {min(y, to_y) - 24} {to_x} {min(y, to_y) - 24} {to_x} {to_y - 6}"
+    top = min(y, to_y) - LOOP
+    return f"M{x} {y} C{x} {top} {to_x} {top} {to_x} {to_y - 8}"

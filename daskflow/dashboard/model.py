@@ -158,6 +158,14 @@ class RunModel:
         found = self._steps.get(step)
         return None if found is None else found.row(task, self.is_over)
 
+    def failure(self) -> tuple[str, str] | None:
+        """Step and id of a task that failed, of the first step that has one; None if there is none."""
+        for name in dict.fromkeys([*self._graph, *self._steps]):
+            found = self._steps.get(name)
+            if found is not None and (task := found.first_failed) is not None:
+                return name, task
+        return None
+
     def tail(self, step: str, task: str) -> dict[str, list[str]]:
         """The last lines that a task wrote, by stream, as far as somebody told."""
         return {stream: list(lines) for stream, lines in self._tails.get((step, task), {}).items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from daskflow.dashboard.step_model import MOST_ROWS
 from daskflow.errors import DaskflowException
 from daskflow.pathspec import TaskRange, TaskSet
 from daskflow.store.chunks import Chunk
-from daskflow.store.records import Frame, moment
+from daskflow.store.records import Frame, TaskRecord, moment
 from daskflow.store.tags import read_tags
 from daskflow.task.spec import told
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from daskflow.dashboard.events import Event
     from daskflow.pathspec import TaskName
-    from daskflow.store.records import TaskRecord
     from daskflow.store.runs import RunStore
     from daskflow.task.spec import TaskResult, TaskSpec
 
@@ -43,7 +43,7 @@ class Narrator:
         self._values = _Values(store)
         self._told = TaskSet()
         self._rows: dict[str, int] = {}
-        self._running: dict[TaskName, tuple[TaskSpec, float, str]] = {}
+        self._running: dict[TaskName, tuple[float, str]] = {}
 
     def told(self, facts: dict[str, Any]) -> list[Event]:
         """Of the run itself."""
@@ -67,7 +67,7 @@ class Narrator:
 
     def started(self, spec: TaskSpec, pid: int, count: int, host: str, at: float) -> list[Event]:
         """A process runs."""
-        self._running[spec.name] = spec, at, host
+        self._running[spec.name] = at, host
         return [Started(spec.name.step, spec.tasks.ids, count, at, host, pid, spec.attempt)]
 
     def lines(self, name: TaskName, stream: str, lines: Sequence[str]) -> list[Event]:
@@ -91,26 +91,41 @@ class Narrator:
     def finished(self, results: Sequence[TaskResult], again: Container[TaskName]) -> Iterator[Event]:
         """Tasks are over, or wait. A commit of which nobody told, as of a worker that was lost then, is read."""
         for result in results:
-            spec, at, host = self._running.pop(result.name, (None, None, ""))
+            at, host = self._running.pop(result.name, (None, ""))
             if result.committed:
                 for tasks in self._told.missing(result.tasks):
                     yield from self._read(tasks)
             elif result.status == "failed":
-                error = told(result.error)[:LONGEST_ERROR]
-                yield Failed(
-                    result.name.step,
-                    result.name.task_id,
-                    result.attempt,
-                    error,
-                    started=at,
-                    seconds=result.seconds or None,
-                    worker=host,
-                    again=result.name in again,
-                    stopped=result.stopped,
-                    value=None if spec is None else self._values.of([f.to_json() for f in spec.stack]),
+                yield replace(
+                    self._failure(result, at, host), again=result.name in again, stopped=result.stopped
                 )
             else:
                 yield Back(result.name.step, result.tasks.ids, result.count)
+
+    def _failure(self, result: TaskResult, at: float | None, host: str) -> Failed:
+        """What the record of a failed attempt says; of one that left none, what was heard of it."""
+        name, error = result.name, told(result.error)[:LONGEST_ERROR]
+        record = None
+        if result.execution:
+            with contextlib.suppress(DaskflowException, ValueError):
+                data = self._store.read(self._store.layout.attempt(name, result.execution))
+                record = None if data is None else TaskRecord.of_json(data)
+        if record is None:
+            return Failed(name.step, name.task_id, result.attempt, error, at, worker=host)
+        facts = facts_of(record)
+        return Failed(
+            name.step,
+            name.task_id,
+            result.attempt,
+            error,
+            started=facts["started"].timestamp(),
+            seconds=record.seconds,
+            worker=facts["worker"] or host,
+            value=self._values.of(record.stack),
+            cpu_seconds=facts["cpu_seconds"],
+            peak_memory=facts["peak_memory"],
+            pid=facts["pid"] or 0,
+        )
 
     def _read(self, tasks: TaskRange, reused: bool = False) -> Iterator[Event]:
         for piece, chunk in self._store.pieces(tasks):

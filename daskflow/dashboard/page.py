@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,13 +113,15 @@ class _Page:
 
     def _of_run(self, model: RunModel, runs: list[dict[str, Any]], view: View, now: float) -> dict[str, str]:
         steps = model.steps()
+        if not view.step:
+            view = replace(view, step=_of_interest(steps))
         selected = next((step for step in steps if step["name"] == view.step), None)
         self._draw(model, steps, now)
         head = model.head()
         found = {
             "mode": "run",
             "run": f"{model.flow}/{model.run}",
-            "head": render.head(head, runs[:MOST_RUNS], view, now),
+            "head": render.head(head, runs[:MOST_RUNS], model.failure(), view, now),
             "graph": render.graph(steps, view),
             "tasks": render.tasks(model, selected, view),
             "task": "",
@@ -202,6 +205,15 @@ def _with_tail(detail: dict[str, Any] | None, model: RunModel) -> dict[str, Any]
         if stream in logs and not logs[stream]["lines"]:
             logs[stream] = {"lines": lines, "bytes": sum(map(len, lines)), "cut": False}
     return detail | {"logs": logs}
+
+
+def _of_interest(steps: list[dict[str, Any]]) -> str:
+    """The step whose tasks are shown as long as none is selected: one that failed, else one that runs, else the last that ran."""
+    for of_interest in ("failed", "lost", "running"):
+        for step in steps:
+            if step[of_interest]:
+                return str(step["name"])
+    return next((str(step["name"]) for step in reversed(steps) if step["known"]), "")
 
 
 def _lists(view: View) -> bool:

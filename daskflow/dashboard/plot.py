@@ -48,7 +48,7 @@ class Plot:
         self.bars: ColumnDataSource = ColumnDataSource(_columns({}, {}))
         self.figure: Figure = figure(
             name="timeline",
-            height=120,
+            height=150,
             sizing_mode="stretch_width",
             x_range=DataRange1d(start=0, range_padding=0.01, only_visible=True),
             y_range=Range1d(1, 0),
@@ -70,6 +70,7 @@ class Plot:
         )  # fmt: skip
         hover = HoverTool(
             renderers=[rectangles],
+            visible=False,
             tooltips=[
                 ("task", "@step @task"),
                 ("state", "@state"),
@@ -77,7 +78,7 @@ class Plot:
                 ("tasks", "@count"),
             ],
         )
-        self.figure.add_tools(hover, TapTool(renderers=[rectangles]))
+        self.figure.add_tools(hover, TapTool(renderers=[rectangles], visible=False))
         self.figure.ygrid.grid_line_color = None
         self.figure.xaxis.ticker = BasicTicker(desired_num_ticks=10)
         self.figure.xaxis.formatter = CustomJSTickFormatter(code=_TICKS)
@@ -89,7 +90,7 @@ class Plot:
         names = timeline["rows"]
         if names != self._names:
             self._names = list(names)
-            self.figure.height = min(60 + 20 * max(len(names), 1), 420)
+            self.figure.height = min(max(60 + 22 * len(names), 150), 420)
             self.figure.y_range.start, self.figure.y_range.end = len(names) or 1, 0
             every = len(names) // MOST_LABELS + 1
             ticks = [number + 0.5 for number in range(0, len(names), every)]

@@ -32,9 +32,15 @@ TASK_COLUMNS = (
 )  # fmt: skip
 
 
-def head(head: dict[str, Any], runs: Sequence[dict[str, Any]], view: View, now: float) -> str:
-    """The run as a whole."""
-    return _part("head.html", head=head, runs=runs, view=view, now=now)
+def head(
+    head: dict[str, Any],
+    runs: Sequence[dict[str, Any]],
+    failure: tuple[str, str] | None,
+    view: View,
+    now: float,
+) -> str:
+    """The run as a whole, and a way to a task that failed."""
+    return _part("head.html", head=head, runs=runs, failure=failure, view=view, now=now)
 
 
 def graph(steps: Sequence[dict[str, Any]], view: View) -> str:
@@ -80,7 +86,7 @@ def task(
 def runs(heads: Sequence[dict[str, Any]], view: View, now: float, trouble: str) -> str:
     """The runs that are to be listed, a page of them."""
     words = view.find.lower().split()
-    found = [head for head in heads if _matches(head, words)]
+    found = [head for head in heads if matches(head, words)]
     counts = {status: sum(head["status"] == status for head in found) for status in STATUSES}
     shown = [head for head in found if not view.status or head["status"] == view.status]
     return _part(
@@ -155,7 +161,8 @@ def moment(value: float | None) -> str:
         return ""
 
 
-def _matches(head: dict[str, Any], words: Sequence[str]) -> bool:
+def matches(head: dict[str, Any], words: Sequence[str]) -> bool:
+    """Whether each of some words is part of what is known of a run."""
     if not words:
         return True
     parts = [

@@ -78,6 +78,7 @@ class _Page:
                 self.redirect(self.request.uri or page.path)
 
         self._first = web.Application([(f"{self.path}(?:/.*)?", FirstLook)])
+        setattr(self._first, PAGE, self.path)  # who waits for the page finds that it is there
         self._scheduler.http_application.add_application(self._first)
         if self._later is None:
             self._link()

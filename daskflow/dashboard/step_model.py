@@ -30,6 +30,7 @@ STATES = ("failed", "running", "waiting", "stopped", "lost", "done", "reused")
 _FAILED, _RUNNING, _WAITING, _STOPPED, _DONE, _REUSED = (
     STATES.index(name) for name in ("failed", "running", "waiting", "stopped", "done", "reused")
 )
+_OF_FAILURE = ("attempt", "started", "seconds", "worker", "value", "cpu_seconds", "peak_memory", "pid")
 _NUMBERS = ("started", "seconds", "cpu_seconds", "peak_memory")
 
 
@@ -234,18 +235,18 @@ class StepModel:
             return True  # told late
         self._wait_again(event.task)
         place = self.rows.row_of(event.task)
-        told = {
-            "attempt": event.attempt,
-            "started": event.started,
-            "seconds": event.seconds,
-            "worker": event.worker,
-            "value": event.value,
-        }
+        told = {name: getattr(event, name) for name in _OF_FAILURE}
         self._fill(place, told, _WAITING if event.again else _STOPPED if event.stopped else _FAILED)
         self.rows.error[place] = cut(event.error)
         self.failed += not event.again and not event.stopped
         self.stopped += event.stopped and not event.again
         return True
+
+    @property
+    def first_failed(self) -> str | None:
+        """A task that failed; None if none did."""
+        place = self.rows.state.find(_FAILED) if self.failed else -1
+        return None if place < 0 else self.rows.ids[place]
 
     def put_back(self, event: Back) -> None:
         """What had been started waits again."""

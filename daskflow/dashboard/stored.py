@@ -22,8 +22,10 @@ PATIENCE_SECONDS = 0.4
 """How long a first look may take before a page is shown that lacks some of it."""
 PAUSE_SECONDS = 0.7
 """Between two looks at a run, or at the list of runs."""
-APPLY_SECONDS = 0.03
+APPLY_SECONDS = 0.15
 """How long events are applied at a time: the pages of others want to move too."""
+READ_SECONDS = 60.0
+"""How long the API waits for all of a run."""
 MOST_RUNS = 20
 """Runs that are kept at hand."""
 AT_ONCE = 16
@@ -75,6 +77,13 @@ class StoreSource:
         followed.looks.look(self._pool)
         followed.apply()
         return followed.model
+
+    def read(self, flow: str, run: str) -> None:
+        """Return once all of a run has been read that there was; to be called in a thread. :meth:`model` then tells of it."""
+        followed = self._followed.get((flow, run))
+        if followed is not None:
+            followed.looks.first_is_over(READ_SECONDS)
+            followed.in_a_hurry = True
 
     def detail(self, flow: str, run: str, step: str, task: str) -> dict[str, Any]:
         """See :func:`daskflow.dashboard.details.detail`."""
@@ -136,6 +145,11 @@ class _Looks:
         if first:
             wait([self._future], PATIENCE_SECONDS)
 
+    def first_is_over(self, seconds: float) -> None:
+        """Wait for the first time that it is done."""
+        if self._future is not None:
+            wait([self._future], seconds)
+
     def _timed(self) -> None:
         try:
             self._do()
@@ -146,14 +160,17 @@ class _Looks:
 class _Followed:
     def __init__(self, store: RunStore) -> None:
         self.model = RunModel(store.flow, store.run)
+        self.in_a_hurry = False
+        """Whether whatever has come is to be applied at the next time."""
         self._events: deque[Event] = deque()
         self.looks = _Looks(Follower(store, self._events.append).look)
 
     def apply(self) -> None:
         """Let the model know what has come."""
         end = time.monotonic() + APPLY_SECONDS
-        while self._events and time.monotonic() < end:
+        while self._events and (self.in_a_hurry or time.monotonic() < end):
             self.model.apply(self._events.popleft())
+        self.in_a_hurry = False
 
 
 def _is_name(flow: str, run: str) -> bool:
