@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from daskflow.dashboard.feed import NotShown
 from daskflow.dashboard.plugin import EVENTS, HELLO, RunPages
@@ -21,7 +22,7 @@ class Line:
         self._here = str(client.scheduler.address).startswith("inproc://")
 
     def open(self, flow: str, run: str, store: str) -> str:
-        """Let the scheduler have the page, and say what begins; the path of the page.
+        """Let the scheduler have the page, and say what begins; path and query of the run's page.
 
         Raises :class:`NotShown` if the scheduler can't show it.
         """
@@ -37,7 +38,7 @@ class Line:
             ) from error
         if "missing" in found:
             raise NotShown(found["missing"])
-        return found["path"]
+        return f"{found['path']}?{urlencode({'flow': flow, 'run': found['run']})}"
 
     def send(self, events: list[Event]) -> bool:
         """Hand events over, and wait until they are there; whether there still is somebody who takes them."""

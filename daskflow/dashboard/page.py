@@ -63,7 +63,7 @@ class _Page:
         self._asked = ColumnDataSource({"query": [self._view.query]}, name="view")
         self._update()
         if self._details.waiting is not None:
-            wait_for([self._details.waiting], PATIENCE_SECONDS)
+            wait_for([self._details.waiting], getattr(source, "patience", PATIENCE_SECONDS))
             self._update()
         self._asked.on_change("data", self._on_asked)
         figure = self._plot.figure

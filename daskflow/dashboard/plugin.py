@@ -30,6 +30,8 @@ MOST_ENDED, MOST_TASKS = 20, 50_000
 LOST_SECONDS = 60.0
 """A driver that says nothing for so long is lost."""
 LOOK_SECONDS = 5.0
+LAST_LOOK_SECONDS = 0.7
+"""How long a scheduler that ends with its run stays for pages to show how that ended."""
 
 
 @dataclass
@@ -60,15 +62,19 @@ class RunPages(SchedulerPlugin):  # type: ignore[misc]
     name = NAME
     idempotent = True
     opens_latest = True
+    patience = 0.0
+    """Seconds that the first answer of a page waits for what is read in a thread: here it would hold the scheduler up."""
 
     def __init__(self) -> None:
         self._runs: dict[str, _Live] = {}
         self._pages: Pages | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._ends_with_its_run = False
 
     async def start(self, scheduler: Any) -> None:
         """Add the page; called on the scheduler."""
         self._pages = add_pages(scheduler, self)
+        self._ends_with_its_run = str(scheduler.address).startswith("inproc://")
         scheduler.handlers |= {HELLO: self.hello, EVENTS: self.hear}
         self._looking = asyncio.create_task(self._look())
 
@@ -95,9 +101,9 @@ class RunPages(SchedulerPlugin):  # type: ignore[misc]
             if others:  # another store has a run of that number
                 shown = f"{run}@{len(others) + 1}"
         self._runs[token] = _Live(RunModel(flow, shown), run, store, client)
-        return {"path": self._pages.path}
+        return {"path": self._pages.path, "run": shown}
 
-    def hear(self, token: str, events: list[Event] | bytes) -> None:
+    async def hear(self, token: str, events: list[Event] | bytes) -> None:
         """A driver tells what happened."""
         live = self._runs.get(token)
         if live is None:  # this scheduler was restarted, or the run has ended here
@@ -110,6 +116,8 @@ class RunPages(SchedulerPlugin):  # type: ignore[misc]
             live.model.apply(event)
         if live.model.is_over:
             self._forget()
+            if self._ends_with_its_run and self._pages is not None and self._pages.is_watched():
+                await asyncio.sleep(LAST_LOOK_SECONDS)
 
     def remove_client(self, scheduler: Any, client: str) -> None:
         """A client has gone; if it was a driver's and its run is not over, the run is lost."""
@@ -151,7 +159,8 @@ class RunPages(SchedulerPlugin):  # type: ignore[misc]
 
     def _live(self, flow: str, run: str) -> _Live | None:
         return next(
-            (live for live in self._runs.values() if (live.model.flow, live.model.run) == (flow, run)), None
+            (live for live in list(self._runs.values()) if (live.model.flow, live.model.run) == (flow, run)),
+            None,
         )
 
     def _lose(self, live: _Live) -> None:
