@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-WIDTH, HEIGHT = 204, 74
+WIDTH, HEIGHT = 180, 74
 """Pixels of a step."""
-GAP_X, GAP_Y, THIN, MARGIN = 46, 34, 14, 8
+GAP_X, GAP_Y, THIN, MARGIN = 42, 34, 14, 8
 LOOP = 22
 """Pixels above a step that a way back to it takes."""
 _SWEEPS = 6
@@ -21,7 +21,7 @@ _SWEEPS = 6
 class Edge:
     """A way from a step to another: a path in the language of SVG.
 
-    ``taken`` is None unless the step is a switch; ``count`` is how often it was taken, 0 if that is not known.
+    ``taken`` is None unless the step is a switch that has decided; ``count`` is how often it was taken, 0 if that is not known.
     """
 
     begin: str
@@ -49,7 +49,7 @@ def drawn(steps: Sequence[dict[str, Any]]) -> Drawing:
     layer = _layers(list(order), forward)
     chains = {(a, b): [(a, b, at) for at in range(layer[a] + 1, layer[b])] for a, b in forward}
     rows = _ordered(list(order), layer, forward, chains)
-    tops = _tops(rows)
+    tops = _tops(rows, LOOP if len(ways) > len(forward) else 0)
     places = {name: (MARGIN + layer[name] * (WIDTH + GAP_X), tops[name]) for name in order}
     height = max(
         [tops[each] + (HEIGHT if each in order else THIN) for row in rows for each in row], default=0
@@ -64,9 +64,7 @@ def drawn(steps: Sequence[dict[str, Any]]) -> Drawing:
         ]
         path = _path(places[a], points, places[b]) if (a, b) in chains else _loop(places[a], places[b])
         ways_taken = taken.get(a)
-        edges.append(
-            Edge(a, b, path, None if ways_taken is None else b in ways_taken, (ways_taken or {}).get(b, 0))
-        )
+        edges.append(Edge(a, b, path, b in ways_taken if ways_taken else None, (ways_taken or {}).get(b, 0)))
     width = MARGIN + (max(layer.values(), default=-1) + 1) * (WIDTH + GAP_X) - GAP_X + MARGIN
     return Drawing(width, height + MARGIN, places, edges)
 
@@ -119,12 +117,12 @@ def _ordered(
     return rows
 
 
-def _tops(rows: list[list[Any]]) -> dict[Any, int]:
+def _tops(rows: list[list[Any]], above: int) -> dict[Any, int]:
     heights = [sum(_height(each) for each in row) + GAP_Y * (len(row) - 1) for row in rows]
     whole = max(heights, default=0)
     tops = {}
     for row, height in zip(rows, heights, strict=True):
-        top = MARGIN + LOOP + (whole - height) // 2
+        top = MARGIN + above + (whole - height) // 2
         for each in row:
             tops[each] = top
             top += _height(each) + GAP_Y

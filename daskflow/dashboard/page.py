@@ -30,7 +30,9 @@ PATIENCE_SECONDS = 0.15
 """How long the first answer waits for the detail of a task."""
 MOST_RUNS = 50
 """Runs in the selector above a run."""
-_PARTS = ("mode", "query", "run", "runs", "head", "graph", "tasks", "task")
+BEAT_SECONDS = 2
+"""How often a page hears that its server lives, whatever happens."""
+_PARTS = ("now", "beat", "mode", "query", "run", "runs", "head", "graph", "tasks", "task")
 
 
 def document(source: Source, variables: Mapping[str, Any] | None = None) -> Callable[[Document], None]:
@@ -54,12 +56,12 @@ class _Page:
 
         self._source = source
         self._doc = doc
-        self._parts = dict.fromkeys(_PARTS, "")
+        self._parts = dict.fromkeys(_PARTS, "") | {"now": str(time.time())}
         self._drawn: Any = None
         self._details = _Details(source, self._soon)
         self._view = View.of(_query(doc))
         self._plot = Plot()
-        self._sent = ColumnDataSource({name: [""] for name in _PARTS}, name="parts")
+        self._sent = ColumnDataSource({name: [text] for name, text in self._parts.items()}, name="parts")
         self._asked = ColumnDataSource({"query": [self._view.query]}, name="view")
         self._update()
         if self._details.waiting is not None:
@@ -68,6 +70,8 @@ class _Page:
         self._asked.on_change("data", self._on_asked)
         figure = self._plot.figure
         doc.title = "daskflow"
+        if hasattr(doc, "config"):  # the page says by itself that it has no connection
+            doc.config.notify_connection_status = doc.config.reconnect_session = False
         doc.template = render.page()
         doc.template_variables.update(
             {"pages": ["daskflow"], "plots": []}
@@ -106,10 +110,10 @@ class _Page:
             trouble = getattr(self._source, "trouble", "")
             if view.flow:
                 trouble = trouble or f"There is no run {view.flow}/{view.run} here."
-            found = {"mode": "runs", "run": "", "runs": render.runs(runs, view, now, trouble)}
+            found = {"mode": "runs", "run": "", "runs": render.runs(runs, view, trouble)}
         else:
             found = self._of_run(model, runs, view, now)
-        self._send(found | {"query": self._view.query})
+        self._send(found | {"query": self._view.query, "beat": str(int(now) // BEAT_SECONDS)})
 
     def _of_run(self, model: RunModel, runs: list[dict[str, Any]], view: View, now: float) -> dict[str, str]:
         steps = model.steps()
@@ -121,7 +125,7 @@ class _Page:
         found = {
             "mode": "run",
             "run": f"{model.flow}/{model.run}",
-            "head": render.head(head, runs[:MOST_RUNS], model.failure(), view, now),
+            "head": render.head(head, runs[:MOST_RUNS], model.failure(), view),
             "graph": render.graph(steps, view),
             "tasks": render.tasks(model, selected, view),
             "task": "",

@@ -36,6 +36,7 @@ class Plot:
         from bokeh.models import (
             BasicTicker,
             ColumnDataSource,
+            CustomJS,
             CustomJSTickFormatter,
             DataRange1d,
             FixedTicker,
@@ -48,21 +49,19 @@ class Plot:
         self.bars: ColumnDataSource = ColumnDataSource(_columns({}, {}))
         self.figure: Figure = figure(
             name="timeline",
-            height=150,
+            height=80,
             sizing_mode="stretch_width",
             x_range=DataRange1d(start=0, range_padding=0.01, only_visible=True),
             y_range=Range1d(1, 0),
-            tools="xpan,xwheel_zoom,xbox_zoom,reset",
+            tools="xbox_zoom,reset",
             active_drag="xbox_zoom",
-            active_scroll=None,
-            toolbar_location="right",
+            toolbar_location=None,
             output_backend="canvas",
             background_fill_color=None,
             border_fill_color=None,
             min_border_left=10,
-            min_border_right=10,
+            min_border_right=24,
         )
-        self.figure.toolbar.logo = None
         rectangles = self.figure.quad(
             left="left", right="right", top="top", bottom="bottom", source=self.bars,
             fill_color="color", line_color="edge", line_width=1, hatch_pattern="hatch", hatch_color="#000000",
@@ -70,7 +69,6 @@ class Plot:
         )  # fmt: skip
         hover = HoverTool(
             renderers=[rectangles],
-            visible=False,
             tooltips=[
                 ("task", "@step @task"),
                 ("state", "@state"),
@@ -78,7 +76,9 @@ class Plot:
                 ("tasks", "@count"),
             ],
         )
-        self.figure.add_tools(hover, TapTool(renderers=[rectangles], visible=False))
+        self.figure.add_tools(hover, TapTool(renderers=[rectangles]))
+        whole = CustomJS(args={"figure": self.figure}, code="figure.reset.emit()")
+        self.figure.js_on_event("doubletap", whole)
         self.figure.ygrid.grid_line_color = None
         self.figure.xaxis.ticker = BasicTicker(desired_num_ticks=10)
         self.figure.xaxis.formatter = CustomJSTickFormatter(code=_TICKS)
@@ -90,7 +90,7 @@ class Plot:
         names = timeline["rows"]
         if names != self._names:
             self._names = list(names)
-            self.figure.height = min(max(60 + 22 * len(names), 150), 420)
+            self.figure.height = min(56 + 24 * max(len(names), 1), 420)
             self.figure.y_range.start, self.figure.y_range.end = len(names) or 1, 0
             every = len(names) // MOST_LABELS + 1
             ticks = [number + 0.5 for number in range(0, len(names), every)]

@@ -33,14 +33,10 @@ TASK_COLUMNS = (
 
 
 def head(
-    head: dict[str, Any],
-    runs: Sequence[dict[str, Any]],
-    failure: tuple[str, str] | None,
-    view: View,
-    now: float,
+    head: dict[str, Any], runs: Sequence[dict[str, Any]], failure: tuple[str, str] | None, view: View
 ) -> str:
     """The run as a whole, and a way to a task that failed."""
-    return _part("head.html", head=head, runs=runs, failure=failure, view=view, now=now)
+    return _part("head.html", head=head, runs=runs, failure=failure, view=view)
 
 
 def graph(steps: Sequence[dict[str, Any]], view: View) -> str:
@@ -83,7 +79,7 @@ def task(
     return _part("task.html", detail=detail, row=row, table=table, view=view, trouble=trouble)
 
 
-def runs(heads: Sequence[dict[str, Any]], view: View, now: float, trouble: str) -> str:
+def runs(heads: Sequence[dict[str, Any]], view: View, trouble: str) -> str:
     """The runs that are to be listed, a page of them."""
     words = view.find.lower().split()
     found = [head for head in heads if matches(head, words)]
@@ -97,7 +93,6 @@ def runs(heads: Sequence[dict[str, Any]], view: View, now: float, trouble: str) 
         counts=counts,
         view=view,
         page=PAGE,
-        now=now,
         trouble=trouble,
     )
 

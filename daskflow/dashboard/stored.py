@@ -126,7 +126,10 @@ class StoreSource:
         try:
             return {"flow": flow, "run": run} | head_of(RunStore(self._storage, flow, run))
         except DaskflowException as error:
-            return {"flow": flow, "run": run, "status": "damaged", "reason": error.message}
+            reason = error.message
+        except Exception as error:  # noqa: BLE001 - a run that holds something strange must not hide the others
+            reason = f"Its records are damaged: {error!r}."
+        return {"flow": flow, "run": run, "status": "damaged", "reason": reason}
 
 
 class _Looks:

@@ -119,16 +119,18 @@ class Timeline:
         """For each process that runs a row of its worker that is free since it began."""
         taken: set[tuple[str, int]] = set()
         found = []
+        only = next(iter(self._rows)) if len(self._rows) == 1 else "?"
         for step, process in sorted(running, key=lambda pair: pair[1].at):
-            rows = self._rows.get(process.worker, [])
+            worker = process.worker or only  # a store does not tell where a task runs before it has ended
+            rows = self._rows.get(worker, [])
             number = 0
-            while (process.worker, number) in taken or (
+            while (worker, number) in taken or (
                 number < len(rows) and rows[number][-1].end > process.at + _SLACK
             ):
                 number += 1
-            taken.add((process.worker, number))
+            taken.add((worker, number))
             bar = Bar(process.at, max(now, process.at), step, "running", process.tasks, process.count)
-            found.append((process.worker, number, bar))
+            found.append((worker, number, bar))
         return found
 
     def _join(self, last: Bar, bar: Bar) -> bool:

@@ -31,15 +31,33 @@ function put(name) {
       if (link.getAttribute("href") === focused) link.focus({preventScroll: true});
     }
   }
-  for (const time of element.querySelectorAll("time[data-since]")) {
-    time.since = performance.now() / 1000 - Number(time.dataset.since);
+}
+
+let beat = performance.now();
+let asking = false;
+
+// Without a word from the server for a while: say so, and start anew once it answers.
+async function watch() {
+  const gone = performance.now() - beat > 7000;
+  document.getElementById("df-gone").hidden = !gone;
+  if (!gone || asking) return;
+  asking = true;
+  try {
+    const answer = await fetch(location.href, {signal: AbortSignal.timeout(5000)});
+    if (answer.ok) location.reload();
+  } catch {
+    // not yet
+  } finally {
+    asking = false;
   }
 }
 
 function put_all() {
+  beat = performance.now();
   document.body.dataset.mode = parts.data.mode[0];
   document.body.dataset.task = new URLSearchParams(parts.data.query[0]).get("task") ? "yes" : "";
   for (const name of ["runs", "head", "graph", "tasks", "task"]) put(name);
+  tick();
 }
 
 function duration(seconds) {
@@ -49,10 +67,11 @@ function duration(seconds) {
   return `${Math.floor(seconds / 3600)} h ${two(seconds % 3600 / 60)} min`;
 }
 
+const opened = Number(parts.data.now[0]) - performance.now() / 1000;  // by the server's clock
+
 function tick() {
-  for (const time of document.querySelectorAll("time[data-since]")) {
-    if (time.since === undefined) time.since = performance.now() / 1000 - Number(time.dataset.since);
-    time.textContent = duration(performance.now() / 1000 - time.since);
+  for (const time of document.querySelectorAll("time[data-at]")) {
+    time.textContent = duration(Math.max(0, performance.now() / 1000 + opened - Number(time.dataset.at)));
   }
 }
 
@@ -138,4 +157,5 @@ parts.properties.data.change.connect(put_all);
 parts.patching.connect(put_all);
 put_all();
 setInterval(tick, 1000);
+setInterval(watch, 1500);
 document.body.dataset.ready = "yes";
