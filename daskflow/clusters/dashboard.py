@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-OTHERS = ("daskflow",)
+OTHERS = "daskflow"
+"""A page that others add, with all below it."""
 LOOKS, PAUSE_SECONDS = 40, 0.05
+"""Who asks for it before it is there waits, so often."""
 
 
 def pages_on_demand(scheduler: Any) -> None:
@@ -21,9 +23,13 @@ def pages_on_demand(scheduler: Any) -> None:
     """
     from tornado import web
 
+    application = scheduler.http_application
+
     class StockPages(web.Application):
         def __init__(self) -> None:
-            super().__init__([(r"/(?!favicon|static|statics)[\w-]*", FirstLook)])
+            super().__init__(
+                [(rf"/{OTHERS}(?:/.*)?", Soon), (r"/(?!favicon|static|statics)[\w-]*", FirstLook)]
+            )
             self.when_loaded: list[Any] = []
             self._loading: asyncio.Task[None] | None = None
 
@@ -34,7 +40,7 @@ def pages_on_demand(scheduler: Any) -> None:
 
         async def _load(self) -> None:
             pages = await asyncio.get_running_loop().run_in_executor(None, _import_pages)
-            pages.connect(scheduler.http_application, scheduler.http_server, scheduler, prefix="")
+            pages.connect(application, scheduler.http_server, scheduler, prefix="")
             for call in self.when_loaded:
                 call()
             self.wildcard_router.rules.clear()  # from now on the real pages answer
@@ -42,18 +48,19 @@ def pages_on_demand(scheduler: Any) -> None:
     class FirstLook(web.RequestHandler):
         async def get(self) -> None:
             await stock.load_pages()
-            await added(str(self.request.path).strip("/"))
             self.redirect(self.request.uri or "/status")
 
-    async def added(page: str) -> None:
-        """Wait for a page of others that is about to be added, such as that of a run that has just begun."""
-        for _ in range(LOOKS if page in OTHERS else 0):
-            if any(hasattr(each, page) for each in scheduler.http_application.applications):
-                return
-            await asyncio.sleep(PAUSE_SECONDS)
+    class Soon(web.RequestHandler):
+        async def get(self) -> None:
+            for _ in range(LOOKS):
+                if any(hasattr(each, OTHERS) for each in application.applications):
+                    self.redirect(self.request.uri or f"/{OTHERS}")
+                    return
+                await asyncio.sleep(PAUSE_SECONDS)
+            self.send_error(404)
 
     stock = StockPages()
-    scheduler.http_application.add_application(stock)
+    application.add_application(stock)
 
 
 def _import_pages() -> Any:

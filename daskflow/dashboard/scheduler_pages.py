@@ -85,7 +85,7 @@ class _Page:
 
         self._first = web.Application([(f"{self.path}(?:/.*)?", FirstLook)])
         setattr(self._first, PAGE, self.path)  # who waits for the page finds that it is there
-        self._scheduler.http_application.add_application(self._first)
+        self._scheduler.http_application.applications.insert(0, self._first)
         if self._later is None:
             self._link()
         else:
