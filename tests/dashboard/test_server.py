@@ -11,7 +11,7 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import Ui, Written, ui_of
+from pages import Ui, Written, ui_of
 
 if TYPE_CHECKING:
     from pathlib import Path
