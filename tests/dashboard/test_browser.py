@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import SIZES, Look, Ui, Written, ran, ui_of
+from pages import SIZES, Look, Ui, Written, ran, ui_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -194,9 +194,13 @@ def test_long_names_and_three_hundred_steps_are_drawn_without_overlap(look: Look
     written.ended()
 
     with ui_of(tmp_path) as ui:
-        look.at(ui.page(flow="F" * 80, run="1", step=long[3]))
+        look.at(ui.page(flow="F" * 80, run="1", step=long[200]))
         look.page.wait_for_selector("#df-done:has-text('301 of 301')")
         assert look.page.locator(".df-node").count() == 301
         assert_nothing_overlaps(look)
+        assert look.page.locator(".df-edge").count() == 300
+        box = look.page.locator(".df-node.df-selected").bounding_box()
+        assert box is not None
+        assert 0 <= box["x"] < 1280  # it was scrolled to
         look.shot("long-names")
         look.page.goto("about:blank")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas
 import pytest
-from conftest import Written, ran, wait_until
+from pages import Written, ran
+from watching import wait_until
 
 from daskflow.dashboard import details
 from daskflow.dashboard.following import Follower

@@ -52,11 +52,29 @@ async function watch() {
   }
 }
 
+let centred = "";
+
+// The selected step is to be seen, also where there are many.
+function centre() {
+  const graph = document.getElementById("df-graph");
+  const node = graph.querySelector(".df-selected");
+  if (node === null || node.dataset.step === centred) return;
+  centred = node.dataset.step;
+  const beside = node.offsetLeft - graph.scrollLeft, below = node.offsetTop - graph.scrollTop;
+  if (beside < 0 || beside + node.offsetWidth > graph.clientWidth) {
+    graph.scrollLeft = node.offsetLeft - (graph.clientWidth - node.offsetWidth) / 2;
+  }
+  if (below < 0 || below + node.offsetHeight > graph.clientHeight) {
+    graph.scrollTop = node.offsetTop - (graph.clientHeight - node.offsetHeight) / 2;
+  }
+}
+
 function put_all() {
   beat = performance.now();
   document.body.dataset.mode = parts.data.mode[0];
   document.body.dataset.task = new URLSearchParams(parts.data.query[0]).get("task") ? "yes" : "";
   for (const name of ["runs", "head", "graph", "tasks", "task"]) put(name);
+  centre();
   tick();
 }
 
