@@ -31,7 +31,7 @@ LONGEST_VALUE, LONGEST_TRACEBACK = 500, 100_000
 STREAMS = ("stdout", "stderr")
 
 
-def detail(store: RunStore, step: str, task: str) -> dict[str, Any]:
+def detail(store: RunStore, step: str, task: str, *, begun: bool = False) -> dict[str, Any]:
     """What there is to know of a task.
 
     ``state`` (``done``, ``failed``, ``running``, ``lost`` or ``waiting``) and the other facts of its row; ``attempts``, those that failed;
@@ -39,13 +39,13 @@ def detail(store: RunStore, step: str, task: str) -> dict[str, Any]:
     ``parents`` and ``children``: names of tasks or of neighbours, ``fit/0..9``; ``artifacts``; ``commands``; and ``damaged``:
     what can't be read.
 
-    Raises :class:`NotFound` if the run has no such task, :class:`StoreError`.
+    Raises :class:`NotFound` if the run has no such task, unless it is known to have ``begun``; :class:`StoreError`.
     """
     name = TaskName(step, task)
     record = store.task(name)
     damaged: list[str] = []
     failed = [] if record is not None and not record.attempt else _failures(store, name, damaged)
-    if record is None and not failed and task not in store.tasks_alone(step):
+    if record is None and not failed and not begun and task not in store.tasks_alone(step):
         raise NotFound(f"Task '{store.flow}/{store.run}/{name}' has not begun, or does not exist.")
     last = record or (failed[-1] if failed else None)
     found: dict[str, Any] = {"flow": store.flow, "run": store.run, "step": step, "task": task}

@@ -9,6 +9,7 @@ import asyncio
 import pickle
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from distributed.diagnostics.plugin import SchedulerPlugin
@@ -138,7 +139,9 @@ class RunPages(SchedulerPlugin):  # type: ignore[misc]
         """What the run's store says of a task; for a thread."""
         from daskflow.dashboard import details
 
-        return self._in_store(details.detail, flow, run, step, task)
+        model = self.model(flow, run)
+        begun = model is not None and model.task(step, task) is not None
+        return self._in_store(partial(details.detail, begun=begun), flow, run, step, task)
 
     def table(self, flow: str, run: str, step: str, task: str, name: str, first: int) -> dict[str, Any]:
         """What the run's store says of a table; for a thread."""

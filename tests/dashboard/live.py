@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
+import base64
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -11,13 +12,12 @@ import signal
 import subprocess
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tornado.httpclient import HTTPClientError, HTTPRequest
-from tornado.websocket import websocket_connect
 from watching import scheduler_address, wait_until
 
 if TYPE_CHECKING:
@@ -146,17 +146,16 @@ def websocket_status(page: str, origin: str | None = None) -> int:
     html = urllib.request.urlopen(page, timeout=60).read()
     token = re.search(rb'"token":\s*"([^"]+)"', html)
     assert token is not None, html[:1000]
-    where = f"ws{page.partition('?')[0].removeprefix('http')}/ws"
-
-    async def status() -> int:
-        request = HTTPRequest(where, headers={"Origin": origin} if origin else {})
-        try:
-            socket = await websocket_connect(request, subprotocols=["bokeh", token[1].decode()])
-        except HTTPClientError as error:
-            return error.code
-        socket.close()
-        while await socket.read_message() is not None:
-            pass
-        return 101
-
-    return asyncio.run(status())
+    where = urllib.parse.urlsplit(page)
+    asked = {
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": base64.b64encode(b"sixteen bytes ..").decode(),
+        "Sec-WebSocket-Protocol": f"bokeh, {token[1].decode()}",
+    }
+    connection = http.client.HTTPConnection(where.netloc, timeout=60)
+    connection.request("GET", f"{where.path}/ws", headers=asked | ({"Origin": origin} if origin else {}))
+    status = connection.getresponse().status
+    connection.close()
+    return status

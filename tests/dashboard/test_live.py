@@ -90,7 +90,7 @@ def test_a_page_that_is_open_shows_how_the_run_ended(tmp_path: Path):
 
 
 def test_a_failed_attempt_is_shown_with_its_error_and_counts_as_a_retry(tmp_path: Path):
-    with run_in(tmp_path, "--max-workers", "2", "--isolate", "--fails", "0") as run:
+    with run_in(tmp_path, "--max-workers", "3", "--isolate", "--fails", "0") as run:
         run.wait_for_counts("work", failed=1, retried=1)
         first = run.ask("/Live/1/work")["tasks"][0]
         run.go_on()
@@ -111,7 +111,7 @@ def test_a_task_that_runs_shows_what_it_wrote(tmp_path: Path):
 
 
 def test_what_a_run_that_goes_on_had_done_before_is_shown_as_reused(tmp_path: Path):
-    with run_in(tmp_path, "--max-workers", "2", "--isolate", "--fails", "0", "--grace", "0") as failed:
+    with run_in(tmp_path, "--max-workers", "3", "--isolate", "--fails", "0", "--grace", "0") as failed:
         assert failed.ends() == 1
     with run_in(tmp_path, "--max-workers", "2", "--isolate", command="continue") as run:
         wait_until(lambda: run.counts("work")["retried"] or run.counts("work")["failed"], 60)
