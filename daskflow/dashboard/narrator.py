@@ -128,6 +128,10 @@ class Narrator:
         )
 
     def _read(self, tasks: TaskRange, reused: bool = False) -> Iterator[Event]:
+        if self._rows.get(tasks.step, 0) > MOST_ROWS:  # all that is shown of them is their number
+            self._told.add(tasks)
+            yield Committed(tasks.step, {"task": [name.task_id for name in tasks.names()]}, reused=reused)
+            return
         for piece, chunk in self._store.pieces(tasks):
             record = None if chunk is not None else self._store.task(piece.name())
             found = chunk.part(piece) if chunk is not None else record
