@@ -22,6 +22,7 @@ from benchmarks import (
     peers,
     s3,
     scheduler,
+    watched,
     wide,
 )
 from benchmarks.harness import Bench, RunFailed
@@ -45,6 +46,7 @@ BENCHMARKS: dict[str, Callable[[Bench], list[Line]]] = {
     "balance": balance.measure,
     "client": client.measure,
     "scheduler": scheduler.measure,
+    "watched": watched.measure,
     "s3": s3.measure,
     "peers": peers.measure,
 }

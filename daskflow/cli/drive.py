@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from daskflow.cli.ending import tell_end, tell_lost
+from daskflow.cli.ending import tell_end, tell_lost, what_to_do
 from daskflow.cli.entry import was_interrupted
 from daskflow.errors import ClusterError, RunHeld, StoreError
 from daskflow.flow.flow_decorator import RunEnd, decorators_of
@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 
     from daskflow.cli.entry import Invocation
     from daskflow.client.indexer import Indexer
+    from daskflow.dashboard.feed import Feed
     from daskflow.engine.console import Console
     from daskflow.engine.executor import Executor
     from daskflow.engine.frontier import Frontier, Planned
+    from daskflow.engine.listener import Listener
     from daskflow.flow.graph import Graph
     from daskflow.flow.spec import FlowSpec
     from daskflow.store.runs import RunStore
@@ -56,6 +58,7 @@ class Options:
     grace: float = 5.0
     chunk: int | None = None
     isolate: bool = False
+    no_dashboard: bool = False
     tags: tuple[str, ...] = ()
     decospecs: tuple[str, ...] = ()
     run_id_file: str | None = None
@@ -116,6 +119,9 @@ def driving_options() -> list[click.Option]:
             help="Items of a foreach that run in one process.  [default: as many as take one to two seconds]",
         ),
         click.Option(["--isolate"], is_flag=True, help="A process of its own for each item of a foreach."),
+        click.Option(
+            ["--no-dashboard"], is_flag=True, help="Don't show the run in the dashboard of its cluster."
+        ),
         click.Option(
             ["--max-log-size"],
             type=click.FloatRange(min=0, min_open=True),
@@ -181,6 +187,7 @@ def drive(invocation: Invocation, options: Options, begun: Begun) -> int:
         max_log_bytes=int(options.max_log_size * 1e6),
         launcher=settings.launcher,
         max_num_splits=options.max_num_splits,
+        watched=_is_watched(invocation, options),
         facts={
             "username": user,
             "namespace": options.namespace or settings.namespace(),
@@ -223,6 +230,11 @@ def _run_finished(flow_class: type[FlowSpec], run: RunContext, *, successful: bo
             decorator.run_finished(flow_class, end)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - anybody can write one
             click.echo(f"@{decorator.name}: {error}", err=True)
+
+
+def _is_watched(invocation: Invocation, options: Options) -> bool:
+    """Whether a dashboard shows the run, if its cluster has one."""
+    return not options.no_dashboard and _cluster(invocation, options) != INLINE
 
 
 def _cluster(invocation: Invocation, options: Options) -> str:
@@ -311,28 +323,51 @@ def _drive(
     limits = Limits(options.max_num_splits, in_flight, options.grace, chunk)
     opened = contextlib.ExitStack()
     try:
-        executor = _executor(opened, invocation, options, begun, run, console)
+        executor, feed = _executor(opened, invocation, options, begun, run, console)
         store = begun.store
         ledger = Ledger(session.still_ours, store.extend_plan, store.plan_of_others, hurry=retries.hurry)
-        driver = Driver(executor, frontier, console, limits, ledger)
+        driver = Driver(executor, frontier, _listener(console, feed), limits, ledger)
         session.when_replaced(driver.replaced)
-        try:
-            with executor.hearing():
-                outcome = driver.run(ready)
-        except ClusterError as error:  # the scheduler is lost
-            tell_lost(console, begun.store, error)
-            return "failed", error.message
-        if driver.held_by_another:
-            raise RunHeld(driver.held_by_another)
-        return outcome.status, tell_end(
-            console, begun.store, frontier, outcome, time.monotonic() - begun.began
-        )
+        with _shown(feed, frontier) as ended:
+            try:
+                with executor.hearing():
+                    outcome = driver.run(ready)
+            except ClusterError as error:  # the scheduler is lost
+                tell_lost(console, store, error)
+                return "failed", error.message
+            if driver.held_by_another:
+                raise RunHeld(driver.held_by_another)
+            seconds = time.monotonic() - begun.began
+            ended |= {
+                "status": outcome.status,
+                "reason": tell_end(console, store, frontier, outcome, seconds),
+            }
+            if outcome.status != "successful":
+                ended["commands"] = [command for command, _ in what_to_do(store, outcome.failures[:1])]
+            return outcome.status, ended["reason"]
     finally:
         console.close()
         if cluster == LOCAL:
             _ends_with_this_process.append(opened)
         else:
             opened.close()
+
+
+@contextlib.contextmanager
+def _shown(feed: Feed | None, frontier: Frontier) -> Iterator[dict[str, Any]]:
+    """Let the dashboard show the run, until its end: what is put into the dict, or the error."""
+    ended: dict[str, Any] = {}
+    if feed is None:
+        yield ended
+        return
+    feed.begin({"status": "running"}, frontier.committed())
+    try:
+        yield ended
+    except BaseException as error:
+        ended |= _ended_by(error)
+        raise
+    finally:
+        feed.end({"status": "failed", "finished": time.time()} | ended)
 
 
 def _executor(
@@ -342,15 +377,15 @@ def _executor(
     begun: Begun,
     run: RunContext,
     console: Console,
-) -> Executor:
-    """Where the tasks run; what has to be left in the end goes into ``opened``."""
+) -> tuple[Executor, Feed | None]:
+    """Where the tasks run, and what tells its dashboard of them; what has to be left in the end goes into ``opened``."""
     cluster = _cluster(invocation, options)
     if cluster == INLINE:
         from daskflow.engine.inline import InlineExecutor
 
         console.say(f"Run {run.flow}/{run.run} {begun.begins}, in this process.")
-        return InlineExecutor(invocation.flow_class, console)
-    from daskflow.clusters import dashboard_link, open_cluster
+        return InlineExecutor(invocation.flow_class, console), None
+    from daskflow.clusters import open_cluster
     from daskflow.engine.on_dask import DaskExecutor
     from daskflow.engine.regions import needs
 
@@ -367,5 +402,21 @@ def _executor(
 
         resources.provide(client)
         resources.check(client, demands)
-    console.say(f"Run {run.flow}/{run.run} {begun.begins}. Dashboard: {dashboard_link(client)}")
-    return DaskExecutor(client, run, console, counted=bool(demands))
+    feed = None
+    begins = f"Run {run.flow}/{run.run} {begun.begins}."
+    if _is_watched(invocation, options):
+        from daskflow.cli.watched import feed_of
+
+        feed, where = feed_of(client, begun.store, run.token, console)
+        begins += f" Dashboard: {where}" if where else ""
+    console.say(begins)
+    return DaskExecutor(client, run, _listener(console, feed), counted=bool(demands)), feed
+
+
+def _listener(console: Console, feed: Feed | None) -> Listener:
+    """Who is told what happens."""
+    if feed is None:
+        return console
+    from daskflow.engine.listener import Listeners
+
+    return Listeners(console, feed)

@@ -80,7 +80,15 @@ def tell_lost(console: Console, store: RunStore, error: ClusterError) -> None:
 def _tell_what_to_do(console: Console, store: RunStore, failures: Sequence[TaskResult] = ()) -> None:
     """The commands that go on from where a run is."""
     console.say("What is finished is kept. To go on:")
-    commands = [
+    commands = what_to_do(store, failures)
+    width = max(len(command) for command, _ in commands)
+    for command, what in commands:
+        console.say(f"  {command:{width}}  # {what}")
+
+
+def what_to_do(store: RunStore, failures: Sequence[TaskResult] = ()) -> list[tuple[str, str]]:
+    """The commands that go on from where a run is, and what each does."""
+    return [
         (_command("continue", store.run), "the same run, as long as its code is unchanged"),
         (_command("resume", "--origin-run-id", store.run), "a new run, with the code as it is now"),
         *(
@@ -88,9 +96,6 @@ def _tell_what_to_do(console: Console, store: RunStore, failures: Sequence[TaskR
             for each in failures
         ),
     ]
-    width = max(len(command) for command, _ in commands)
-    for command, what in commands:
-        console.say(f"  {command:{width}}  # {what}")
 
 
 def _tell_failure(console: Console, store: RunStore, result: TaskResult) -> None:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from daskflow.flow.graph import Graph
     from daskflow.flow.spec import FlowSpec
 
+LARGEST_GRAPH = 1 << 24
+"""Bytes of JSON; a reader must not have to load a pickle to know a run's steps."""
+
 
 def run_command(flow_class: type[FlowSpec]) -> click.Command:
     """The command ``run`` with an option for each parameter of this flow."""
@@ -143,7 +146,9 @@ def save_parameters(
     artifacts = {}
     for name, value in (constants | values | {"_graph_info": info}).items():
         try:
-            artifacts[name] = writer.save(name, value)
+            artifacts[name] = (
+                writer.save(name, value, LARGEST_GRAPH) if value is info else writer.save(name, value)
+            )
         except DataException as error:
             raise type(error)(
                 f"'{name}' of flow {graph.name} is a value that all tasks share, and can't be stored: {error.message} "

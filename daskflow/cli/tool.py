@@ -10,7 +10,12 @@ from daskflow import __version__
 from daskflow.cli.entry import LazyCommands, carry_out
 
 daskflow = LazyCommands(
-    {"chaos": "daskflow.cli.chaos:chaos", "code": "daskflow.cli.code:code", "sql": "daskflow.cli.sql:sql"},
+    {
+        "chaos": "daskflow.cli.chaos:chaos",
+        "code": "daskflow.cli.code:code",
+        "sql": "daskflow.cli.sql:sql",
+        "ui": "daskflow.cli.ui:ui",
+    },
     help="What belongs to no one flow; a flow's own commands are those of its file.",
 )
 click.version_option(__version__)(daskflow)

@@ -109,16 +109,7 @@ class RunRows:
 
     def of_record(self, record: TaskRecord) -> Row:
         """The row of a task, by its record; without what is the same for all tasks of the run."""
-        return {
-            "task": record.task,
-            "index": index_of(record),
-            "attempt": record.attempt,
-            "status": "successful" if record.ok else "failed",
-            "started": moment(record.started),
-            "finished": moment(record.finished),
-            **_of_process(record.process),
-            **self._artifacts(record),
-        }
+        return facts_of(record) | self._artifacts(record)
 
     def _unfinished(self, name: TaskName) -> Row:
         """The row of a task that is not committed: its last execution runs, or failed, or nobody knows what became of it."""
@@ -173,22 +164,7 @@ class RunRows:
             raise DamagedRecord(f"{chunk.where} is damaged: {error!r}.") from error
 
     def _columns_of(self, chunk: Chunk) -> dict[str, list[Any]]:
-        count = len(chunk.each)
-        done = chunk.tasks.part(0, count)
-        process = _of_process(chunk.first.get("process", {}))
-        began = list(map(chunk.started, range(count)))
-        columns: dict[str, list[Any]] = {
-            "task": [name.task_id for name in done.names()],
-            "index": list(range(done.first, done.end)),
-            "attempt": [chunk.fact(place, "attempt") for place in range(count)],
-            "status": ["successful"] * count,
-            "started": [datetime.fromtimestamp(at, UTC) for at in began],
-            "finished": [
-                datetime.fromtimestamp(at + each["took"], UTC)
-                for at, each in zip(began, chunk.each, strict=True)
-            ],
-        }
-        columns |= {key: [value] * count for key, value in process.items()}
+        columns = facts_in(chunk)
         for name in names_in(chunk):
             values = [] if name.startswith("_") else list(self._in_chunk(chunk, name))
             if any(value is not OTHER for value in values):
@@ -208,6 +184,38 @@ class RunRows:
             elif ref is not None and ref["encoding"] in _IN_RECORDS:
                 value = self._value(name, ref["encoding"], ref["value"])
             yield value
+
+
+def facts_of(record: TaskRecord) -> Row:
+    """What a task's record says under the names of :data:`daskflow.client.frames.FACTS`, its artifacts left out."""
+    return {
+        "task": record.task,
+        "index": index_of(record),
+        "attempt": record.attempt,
+        "status": "successful" if record.ok else "failed",
+        "started": moment(record.started),
+        "finished": moment(record.finished),
+        **_of_process(record.process),
+    }
+
+
+def facts_in(chunk: Chunk) -> dict[str, list[Any]]:
+    """The same of each item of a chunk, as columns."""
+    count = len(chunk.each)
+    done = chunk.tasks.part(0, count)
+    began = list(map(chunk.started, range(count)))
+    columns: dict[str, list[Any]] = {
+        "task": [name.task_id for name in done.names()],
+        "index": list(range(done.first, done.end)),
+        "attempt": [chunk.fact(place, "attempt") for place in range(count)],
+        "status": ["successful"] * count,
+        "started": [datetime.fromtimestamp(at, UTC) for at in began],
+        "finished": [
+            datetime.fromtimestamp(at + each["took"], UTC) for at, each in zip(began, chunk.each, strict=True)
+        ],
+    }
+    process = _of_process(chunk.first.get("process", {}))
+    return columns | {key: [value] * count for key, value in process.items()}
 
 
 def index_of(record: TaskRecord) -> int | None:

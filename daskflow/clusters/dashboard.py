@@ -9,27 +9,58 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+OTHERS = "daskflow"
+"""A page that others add, with all below it."""
+LOOKS, PAUSE_SECONDS = 40, 0.05
+"""Who asks for it before it is there waits, so often."""
+
 
 def pages_on_demand(scheduler: Any) -> None:
-    """Let a scheduler that was started without its dashboard add it at the first request for a page."""
+    """Let a scheduler that was started without its dashboard add it at the first request for a page.
+
+    What is added to its HTTP server for that has a coroutine ``load_pages``, for others that need them, and calls what is in
+    its list ``when_loaded`` then.
+    """
     from tornado import web
 
-    loading: list[asyncio.Task[None]] = []
+    application = scheduler.http_application
 
-    async def load() -> None:
-        pages = await asyncio.get_running_loop().run_in_executor(None, _import_pages)
-        pages.connect(scheduler.http_application, scheduler.http_server, scheduler, prefix="")
+    class StockPages(web.Application):
+        def __init__(self) -> None:
+            super().__init__(
+                [(rf"/{OTHERS}(?:/.*)?", Soon), (r"/(?!favicon|static|statics)[\w-]*", FirstLook)]
+            )
+            self.when_loaded: list[Any] = []
+            self._loading: asyncio.Task[None] | None = None
+
+        async def load_pages(self) -> None:
+            if self._loading is None:
+                self._loading = asyncio.create_task(self._load())
+            await asyncio.shield(self._loading)
+
+        async def _load(self) -> None:
+            pages = await asyncio.get_running_loop().run_in_executor(None, _import_pages)
+            pages.connect(application, scheduler.http_server, scheduler, prefix="")
+            for call in self.when_loaded:
+                call()
+            self.wildcard_router.rules.clear()  # from now on the real pages answer
 
     class FirstLook(web.RequestHandler):
         async def get(self) -> None:
-            if not loading:
-                loading.append(asyncio.create_task(load()))
-            await asyncio.shield(loading[0])
-            first.wildcard_router.rules.clear()  # from now on the real pages answer
+            await stock.load_pages()
             self.redirect(self.request.uri or "/status")
 
-    first = web.Application([(r"/(?!favicon|static|statics)[\w-]*", FirstLook)])
-    scheduler.http_application.add_application(first)
+    class Soon(web.RequestHandler):
+        async def get(self) -> None:
+            for _ in range(LOOKS):
+                if any(hasattr(each, OTHERS) for each in application.applications):
+                    self.redirect(self.request.uri or f"/{OTHERS}")
+                    return
+                await asyncio.sleep(PAUSE_SECONDS)
+            self.send_error(404)
+
+    stock = StockPages()
+    application.add_application(stock)
 
 
 def _import_pages() -> Any:

@@ -14,8 +14,9 @@ from typing import Any
 class Told:
     """Something about the run itself; what is told last holds.
 
-    ``status``, ``started``, ``finished``, ``user``, ``parameters``, ``tags``, ``store``, ``reason``, ``commands``, and ``steps``:
-    the graph, a dict a step, in the order of the flow.
+    ``status``, ``started``, ``finished``, ``user``, ``parameters`` (texts by name), ``tags``, ``store`` (its URL), ``reason``,
+    ``commands`` (that go on with a run that did not succeed), ``damaged`` (what can't be read), and ``steps``: the graph, a dict
+    a step, in the order of the flow, as ``_graph_info`` has it.
     """
 
     facts: dict[str, Any]
@@ -23,7 +24,10 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """So many tasks of a step wait for their turn, more than before."""
+    """So many tasks of a step wait for their turn, more than before; those that are in the store already are not counted.
+
+    A negative count takes back what was said of tasks that need not run.
+    """
 
     step: str
     count: int
@@ -56,7 +60,8 @@ class Committed:
     """Tasks are in the store.
 
     The columns, of equal length, are those of :data:`daskflow.client.frames.FACTS` and ``value``, the item of the innermost
-    foreach as a text. ``process`` is the first of the tasks for which their process was started.
+    foreach as a text; those that are not known may be missing, but for ``task``. After a switch there may be ``to``, the step
+    that was chosen. ``process`` is the first of the tasks for which their process was started.
     """
 
     step: str
@@ -67,7 +72,10 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An attempt failed; ``again`` if another one follows, ``stopped`` if it was ended because the run was."""
+    """An attempt failed; ``again`` if another one follows, ``stopped`` if it was ended because the run was.
+
+    ``value`` and the facts after it are as in :class:`Committed`.
+    """
 
     step: str
     task: str
@@ -78,6 +86,10 @@ class Failed:
     worker: str = ""
     again: bool = False
     stopped: bool = False
+    value: str | None = None
+    cpu_seconds: float | None = None
+    peak_memory: int | None = None
+    pid: int = 0
 
 
 @dataclass(frozen=True, slots=True)

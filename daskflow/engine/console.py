@@ -15,11 +15,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from daskflow.engine.listener import Listener
+
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
 
     from daskflow.engine.frontier import Planned
     from daskflow.pathspec import TaskName
+    from daskflow.store.chunks import Chunk
+    from daskflow.store.records import TaskRecord
     from daskflow.task.spec import TaskResult, TaskSpec
 
 BACKLOG = 20_000
@@ -133,8 +137,8 @@ class _Steps:
                 state.waiting = 0
 
 
-class Console:
-    """A run's display: a sink for workers, and told by the driver what is planned and what is over."""
+class Console(Listener):
+    """A run's display."""
 
     def __init__(self, run: str, display: Display) -> None:
         self._run = run
@@ -157,7 +161,7 @@ class Console:
         """Something the user should know about the run."""
         self._put(_Line(self._run, "notice", text))
 
-    def started(self, spec: TaskSpec, pid: int, count: int = 1) -> None:
+    def started(self, spec: TaskSpec, pid: int, count: int = 1, host: str = "") -> None:
         """A task's process runs; in it so many run, one after the other."""
         if spec.name not in self._running:  # else its fork server or worker has died, and it starts once more
             self._running.add(spec.name)
@@ -172,6 +176,12 @@ class Console:
         for line in lines:
             self._put(_Line(label, stream, line))
 
+    def progress(self, spec: TaskSpec, done: int) -> None:
+        """Not shown."""
+
+    def committed(self, found: TaskRecord | Chunk, process: str = "") -> None:
+        """What is over is counted when the driver knows it."""
+
     def planned(self, region: Iterable[Planned]) -> None:
         """These tasks wait for their turn; some have waited before."""
         counts: Counter[str] = Counter()
@@ -180,7 +190,7 @@ class Console:
         for step, count in counts.items():
             self._steps.change(step, waiting=count)
 
-    def finished(self, results: Iterable[TaskResult], again: Container[TaskName] = ()) -> None:
+    def finished(self, results: Sequence[TaskResult], again: Container[TaskName] = ()) -> None:
         """Tasks are over, or wait for their next turn; of those that share a process one is counted as running."""
         changes: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for result in results:

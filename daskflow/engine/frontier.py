@@ -153,6 +153,14 @@ class Frontier:
             known[step] += sum(spec.count for spec in lane.planned)
         return {step: (done[step], count) for step, count in known.items()}
 
+    def committed(self) -> list[TaskRange]:
+        """The tasks that are known to be committed, as few ranges as possible."""
+        return [
+            TaskRange(step, outer, first, end - first, iteration)
+            for (step, outer, iteration), lane in self._lanes.items()
+            for first, end in lane.done.ranges()
+        ]
+
     @property
     def finished(self) -> bool:
         """Whether the last step is committed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import queue
+import socket
 import threading
 import time
 from collections import Counter
@@ -22,14 +23,17 @@ from daskflow.task.spec import TaskResult, Together
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from daskflow.engine.console import Console
+    from daskflow.engine.listener import Listener
     from daskflow.pathspec import TaskName
+    from daskflow.store.chunks import Chunk
+    from daskflow.store.records import TaskRecord
     from daskflow.task.spec import RunContext, TaskSpec
 
 MOST_WORKERS = 3
 """A task that took so many workers down fails; the last of them it had to itself."""
 ANSWER_SECONDS = 1.0
 """How long to wait for a result that is there, before all else has its turn again."""
+HOST = socket.gethostname()
 GONE = "The scheduler is gone, or does not answer any more."
 PATIENCE_SECONDS = 3.0
 """How long after the grace of a stopped run a worker may take to say how its tasks ended."""
@@ -54,16 +58,16 @@ class DaskExecutor:
         A Dask client.
     run
         The run.
-    console
+    listener
         Told what workers say.
     counted
         Whether tasks take Dask resources.
     """
 
-    def __init__(self, client: Any, run: RunContext, console: Console, counted: bool = False) -> None:
+    def __init__(self, client: Any, run: RunContext, listener: Listener, counted: bool = False) -> None:
         self._client = client
         self._run = run
-        self._console = console
+        self._listener = listener
         self._counted = counted
         self._turn = 0
         self._work: dict[TaskName, TaskSpec | Together] = {}
@@ -188,7 +192,7 @@ class DaskExecutor:
             with self._scheduler_there():
                 workers = self._client.scheduler_info(n_workers=1)["workers"]
             if not workers:
-                self._console.notice("The cluster has no worker yet: tasks wait until one comes.")
+                self._listener.notice("The cluster has no worker yet: tasks wait until one comes.")
             self._client.subscribe_topic(worker.topic(token), self._heard)
             self._client.subscribe_topic("all", self._heard_of_workers)
         try:
@@ -210,23 +214,31 @@ class DaskExecutor:
     def _lost(self) -> bool:
         return bool(self._client.status != "running")
 
-    def started(self, spec: TaskSpec, pid: int, count: int = 1, where: str = "") -> None:
+    def started(self, spec: TaskSpec, pid: int, count: int = 1, host: str = HOST, where: str = "") -> None:
         """From a worker: a task's process runs there."""
         self._started[self._leads.get(spec.name, spec.name)] = where
-        self._console.started(spec, pid, count)
+        self._listener.started(spec, pid, count, host)
 
     def lines(self, spec: TaskSpec, pid: int, stream: str, lines: Sequence[str]) -> None:
         """From a worker: it has written lines."""
-        self._console.lines(spec, pid, stream, lines)
+        self._listener.lines(spec, pid, stream, lines)
+
+    def progress(self, spec: TaskSpec, done: int) -> None:
+        """From a worker: so many of the tasks of a process are done."""
+        self._listener.progress(spec, done)
+
+    def committed(self, found: TaskRecord | Chunk, process: str = "") -> None:
+        """From a worker: tasks are in the store."""
+        self._listener.committed(found, process)
 
     def notice(self, text: str) -> None:
         """From a worker: something the user should know."""
-        self._console.notice(text)
+        self._listener.notice(text)
 
     def _heard(self, event: tuple[float, dict[str, Any]]) -> None:
         _, message = event
         arguments = pickle.loads(message["arguments"])
-        where = (message["worker"],) if message["method"] == "started" else ()
+        where = (message["host"], message["worker"]) if message["method"] == "started" else ()
         getattr(self, message["method"])(*arguments, *where)
 
     def _heard_of_workers(self, event: tuple[float, dict[str, Any]]) -> None:
@@ -277,7 +289,7 @@ class DaskExecutor:
     def _worker_lost(self, address: str) -> list[Ran]:
         there = [name for name, where in self._started.items() if where == address and name in self._futures]
         what = f", which ran {', '.join(_words(self._work[name]) for name in there)}" if there else ""
-        self._console.notice(f"Worker {address} is lost{what}.")
+        self._listener.notice(f"Worker {address} is lost{what}.")
         found = []
         for name in there:
             del self._started[name]

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
-    from daskflow.engine.console import Console
     from daskflow.engine.executor import Executor
     from daskflow.engine.frontier import Frontier
+    from daskflow.engine.listener import Listener
     from daskflow.pathspec import TaskName, TaskRange
     from daskflow.task.spec import TaskResult, TaskSpec
 
@@ -120,7 +120,7 @@ class Driver:
         Where tasks run.
     frontier
         The state of the run.
-    console
+    listener
         Told what is planned and what is over.
     limits
         How wide a foreach, how many tasks at once, how long a grace.
@@ -132,13 +132,13 @@ class Driver:
         self,
         executor: Executor,
         frontier: Frontier,
-        console: Console,
+        listener: Listener,
         limits: Limits,
         ledger: Ledger = Ledger(),
     ) -> None:
         self._executor = executor
         self._frontier = frontier
-        self._console = console
+        self._listener = listener
         self._limits = limits
         self._ledger = ledger
         self._cutter = Cutter(limits.chunk, ledger.decide, ledger.decided)
@@ -176,7 +176,7 @@ class Driver:
         for result in ran.results:
             if result.status == "failed" and not self._stopped and (spec := self._frontier.again(result)):
                 again[result.name] = spec
-        self._console.finished(ran.results, again)
+        self._listener.finished(ran.results, again)
         for result in ran.results:
             self._take_result(result, again.get(result.name), shared=shared)
 
@@ -219,7 +219,7 @@ class Driver:
         elif not self._stopped:
             if result.error is not None:  # else nobody knows which of those that were there is to blame
                 self._tried_alone.add(spec.name)
-                self._console.notice(
+                self._listener.notice(
                     f"Task {spec.run.run}/{spec.name} failed in a process that it shared "
                     f"({first_line(told(result.error), MOST_TEXT)}); it is tried alone."
                 )
@@ -227,12 +227,12 @@ class Driver:
 
     def _spoiled(self, step: str) -> None:
         if self._cutter.spoiled(step):
-            self._console.notice(
+            self._listener.notice(
                 f"{MOST_SPOILED} items of {step} could not share a process: each that is not begun has its own from here on."
             )
 
     def _open(self, region: Sequence[Planned]) -> None:
-        self._console.planned(region)
+        self._listener.planned(region)
         alone = []
         awaited = {name for task in region for name in task.upstream}
         for task in region:
@@ -302,7 +302,7 @@ class Driver:
             when = f" in {timedelta(seconds=round(delay))}" if delay >= 1 else ""
             after = f"retry {spec.attempt - spec.first} of {policy.retries} follows{when}"
         what = first_line(told(failed.error), MOST_TEXT)
-        self._console.notice(f"Task {spec.run.run}/{spec.name} failed ({what}); {after}.")
+        self._listener.notice(f"Task {spec.run.run}/{spec.name} failed ({what}); {after}.")
         heapq.heappush(self._due, (time.monotonic() + delay, next(self._order), spec))
 
     def _seconds_to_wait(self) -> float:
@@ -341,7 +341,7 @@ class Driver:
             return
         self._ledger.hurry(self._limits.grace)
         self._outcome.status = "interrupted"
-        self._console.notice(f"Interrupted: {self._executor.stopping(self._limits.grace)}")
+        self._listener.notice(f"Interrupted: {self._executor.stopping(self._limits.grace)}")
         self._stop(self._limits.grace)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from daskflow.task.spec import TaskResult, TaskSpec, Together
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from daskflow.store.chunks import Chunk
+    from daskflow.store.records import TaskRecord
     from daskflow.task.output import Sink
     from daskflow.task.spec import RunContext
 
@@ -70,14 +73,15 @@ def close_run(run: RunContext) -> None:
 
 def _sink(spec: TaskSpec) -> Sink:
     local = SINKS.get(spec.run.token)
-    return local if local is not None else RemoteSink(spec.run.token)
+    return local if local is not None else RemoteSink(spec.run)
 
 
 class RemoteSink:
     """Speaks to the driver through Dask's events."""
 
-    def __init__(self, token: str) -> None:
-        self._topic = topic(token)
+    def __init__(self, run: RunContext) -> None:
+        self._topic = topic(run.token)
+        self._watched = run.watched
 
     def started(self, spec: TaskSpec, pid: int, count: int = 1) -> None:
         """A task's process runs; in it so many tasks are to run."""
@@ -91,9 +95,24 @@ class RemoteSink:
         """Something the user should know about the run."""
         self._send("notice", text)
 
+    def progress(self, spec: TaskSpec, done: int) -> None:
+        """Of the tasks of a process so many are done."""
+        if self._watched:
+            self._send("progress", spec, done)
+
+    def committed(self, found: TaskRecord | Chunk, process: str = "") -> None:
+        """Tasks are in the store; what is told is how it went, not what came out."""
+        if self._watched:
+            self._send("committed", found.in_short(), process)
+
     def _send(self, method: str, *arguments: object) -> None:
         from distributed import get_worker
 
         worker = get_worker()
-        message = {"method": method, "worker": worker.address, "arguments": pickle.dumps(arguments)}
+        message = {
+            "method": method,
+            "worker": worker.address,
+            "host": socket.gethostname(),
+            "arguments": pickle.dumps(arguments),
+        }
         worker.log_event(self._topic, message)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from daskflow.store.items import save_items
 from daskflow.store.records import ArtifactRef
 from daskflow.store.retries import retried
-from daskflow.store.serializers import encode
+from daskflow.store.serializers import INLINE_LIMIT, encode
 from daskflow.store.serializers.base import Folder
 
 if TYPE_CHECKING:
@@ -41,15 +41,15 @@ class ArtifactWriter:
         self._task = task
         self._execution = execution
 
-    def save(self, name: str, value: Any) -> ArtifactRef:
-        """Store one value; a small one stays in the reference and so in the record.
+    def save(self, name: str, value: Any, inline_limit: int = INLINE_LIMIT) -> ArtifactRef:
+        """Store one value; one of which the JSON is not longer than the limit stays in the reference and so in the record.
 
         Raises :class:`UnpicklableArtifactException` if nothing can hold it, :class:`StoreError` if the store refuses.
         """
 
         def once() -> tuple[Encoded, str | None]:
             with self._file(name) as file:
-                encoded = encode(value, file)
+                encoded = encode(value, file, inline_limit=inline_limit)
             return replace(encoded, info=encoded.info | file.version()), file.path
 
         shared = self._tables.save(name, value) if self._tables is not None else None

@@ -14,7 +14,6 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import DamagedRecord, DataMissing
@@ -44,6 +43,8 @@ MOST_REMEMBERED = 4
 AT_ONCE = 16
 """Chunks that are on their way at once where each takes a round trip."""
 _APART = frozenset({"started", "finished", "artifacts"})
+_LONG = frozenset({"artifacts", "foreach"})
+_SHORT = ("at", "took", "attempt", "transition")
 _OF_CHUNK = frozenset({"task", "parents", "stack", "process", "logs"})
 
 
@@ -111,6 +112,12 @@ class Chunk:
         return replace(
             self, tasks=tasks, first=first, each=self.each[start : start + tasks.count], logs=logs, rest=()
         )
+
+    def in_short(self) -> Chunk:
+        """How the items that are done went, without what came out of them."""
+        first = {key: value for key, value in self.first.items() if key not in _LONG}
+        each = [{key: item[key] for key in _SHORT if key in item} for item in self.each]
+        return replace(self, first=first, each=each, logs={}, rest=())
 
     def started(self, place: int) -> float:
         """When the item at a place began, in seconds of the epoch."""
@@ -356,9 +363,14 @@ class Chunks:
         """Whether it is known which chunks of a step there were at some time."""
         return step in self._there
 
+    def ranges(self, step: str) -> Iterator[TaskRange]:
+        """Which there were of a step at the last look, those of one foreach by index."""
+        for ranges in self._there.get(step, {}).values():
+            yield from ranges
+
     def of(self, step: str) -> Iterator[Chunk]:
         """All of a step that were there at the last look, those of one foreach by index."""
-        wanted = list(chain.from_iterable(self._there.get(step, {}).values()))
+        wanted = list(self.ranges(step))
         yield from (chunk for chunk in self._each(wanted) if chunk is not None)
 
     def _each(self, wanted: list[TaskRange]) -> Iterator[Chunk | None]:

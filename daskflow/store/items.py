@@ -10,6 +10,7 @@ follows, the header (how it is encoded, as JSON), and what its serializer made o
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
@@ -24,7 +25,7 @@ from daskflow.store.serializers import decode, encode
 from daskflow.store.serializers.json_value import MAX_INT_BITS, canonical, is_exact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from daskflow.store.storage import Storage
 
@@ -33,6 +34,8 @@ JSON_LIMIT = 16_384
 _AT_ONCE = 10_000
 _MOST_AHEAD = 1_000
 _BYTES_AHEAD = 1 << 16
+_MOST_AT_ONCE = 1 << 22
+_LONGEST_ESCAPE = 12
 _HEADER = struct.Struct("<cI")
 _OTHER = b"\0"
 _FOOTER = struct.Struct("<Q8s")
@@ -100,6 +103,30 @@ class Items:
             raise DataMissing(
                 f"Item {index} of the foreach, in {place}, can't be read: {error!r}."
             ) from error
+
+    def texts(self, stored: dict[str, Any], first: int, count: int, longest: int) -> list[str]:
+        """Items for a person to read, each cut to so many characters; of one that JSON does not hold only how it is kept.
+
+        Nothing is unpickled, and no more is read than is shown. Raises as :meth:`load`, but never for what an item holds.
+        """
+        if "items" in stored:
+            items = stored["items"][first : first + count]
+            return [
+                _shown(json.dumps(item, ensure_ascii=False).encode("utf-8", "replace"), longest)
+                for item in items
+            ]
+        place = self._storage.locate(stored["path"])
+        try:
+            with self._storage.open(stored["path"]) as file:
+                offsets, table = _offsets(file, first, count, stored["size"])
+                _check(offsets, first, table)
+                return [
+                    _shown(raw, longest) for raw in _beginnings(file, offsets, _LONGEST_ESCAPE * longest + 2)
+                ]
+        except FileNotFoundError:
+            raise DataMissing(f"The items of the foreach, {place}, are missing.") from None
+        except (DataMissing, ValueError, struct.error) as error:
+            raise DataMissing(f"The items of the foreach, {place}, are damaged: {error}") from error
 
     def _bytes(self, path: str, index: int, size: int) -> bytes:
         known, first, read = self._read
@@ -186,6 +213,17 @@ def _write_other(item: Any, file: BinaryIO, index: int) -> int:
 
 def _read(file: BinaryIO, index: int, most: int, size: int) -> list[bytes]:
     """The bytes of an item, and of up to ``most - 1`` after it as long as they are few."""
+    offsets, table = _offsets(file, index, most, size)
+    while len(offsets) > 2 and offsets[-1] - offsets[0] > _BYTES_AHEAD:
+        del offsets[max(2, len(offsets) // 2) :]
+    _check(offsets, index, table)
+    file.seek(offsets[0])
+    read = memoryview(file.read(offsets[-1] - offsets[0]))
+    return [bytes(read[start - offsets[0] : end - offsets[0]]) for start, end in pairwise(offsets)]
+
+
+def _offsets(file: BinaryIO, index: int, count: int, size: int) -> tuple[array[int], int]:
+    """Where items begin and where the last of them ends; and where all of them end."""
     table = file.seek(0, io.SEEK_END) - _FOOTER.size - 8 * (size + 1)
     if table < 0:
         raise DataMissing("the file is too short.")
@@ -193,15 +231,53 @@ def _read(file: BinaryIO, index: int, most: int, size: int) -> list[bytes]:
     if _FOOTER.unpack(file.read(_FOOTER.size)) != (size, _WHOLE):
         raise DataMissing("its end is not that of a whole file.")
     file.seek(table + 8 * index)
-    offsets = array("Q", file.read(8 * (most + 1)))
-    while len(offsets) > 2 and offsets[-1] - offsets[0] > _BYTES_AHEAD:
-        del offsets[max(2, len(offsets) // 2) :]
+    return array("Q", file.read(8 * (min(count, size - index) + 1))), table
+
+
+def _check(offsets: array[int], index: int, table: int) -> None:
+    """Raise :class:`DataMissing` if items can't be where they are said to be."""
     for place, (start, end) in enumerate(pairwise(offsets)):
         if not start < end <= table:
             raise DataMissing(f"item {index + place} is said to be at {start:,} to {end:,}.")
-    file.seek(offsets[0])
-    read = memoryview(file.read(offsets[-1] - offsets[0]))
-    return [bytes(read[start - offsets[0] : end - offsets[0]]) for start, end in pairwise(offsets)]
+
+
+def _beginnings(file: BinaryIO, offsets: array[int], most: int) -> Iterator[bytes]:
+    """The first bytes of items; those that lie near each other are read at once."""
+    whole = b""
+    if offsets[-1] - offsets[0] <= _MOST_AT_ONCE:
+        file.seek(offsets[0])
+        whole = file.read(offsets[-1] - offsets[0])
+    for start, end in pairwise(offsets):
+        if whole:
+            yield whole[start - offsets[0] : min(end, start + most) - offsets[0]]
+        else:
+            file.seek(start)
+            yield file.read(min(end - start, most))
+
+
+def _shown(raw: bytes, longest: int) -> str:
+    """An item, or its beginning, as text."""
+    if raw[:1] == _OTHER:
+        _, length = _HEADER.unpack_from(raw)
+        try:
+            return f"({json.loads(raw[_HEADER.size : _HEADER.size + length])['encoding']})"
+        except (ValueError, KeyError):  # its header is longer than what was read
+            return "(not JSON)"
+    try:
+        value = json.loads(raw)
+    except ValueError:  # it is cut
+        text = _beginning(raw.decode("utf-8", "ignore"))
+    else:
+        text = value if isinstance(value, str) else raw.decode()
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _beginning(text: str) -> str:
+    """What can be read of a JSON text that is cut."""
+    for less in range(_LONGEST_ESCAPE if text.startswith('"') else 0):
+        with contextlib.suppress(ValueError):  # it is cut within an escape
+            return str(json.loads(text[: len(text) - less] + '"'))
+    return text
 
 
 def _decoded(data: bytes) -> Any:

@@ -257,6 +257,10 @@ class TaskRecord:
         """How long the attempt took."""
         return (moment(self.finished) - moment(self.started)).total_seconds()
 
+    def in_short(self) -> TaskRecord:
+        """How it went, without what came out of it."""
+        return replace(self, artifacts={}, logs={}, parents=[], foreach=None)
+
     def to_json(self) -> dict[str, Any]:
         """As stored, but for the encoding into text."""
         data = {key: getattr(self, key) for key in _PLAIN_FIELDS}

@@ -201,7 +201,7 @@ class RunStore:
 
     def _read_task(self, name: TaskName) -> TaskRecord | None:
         """First where it was looked before: of a wide foreach most tasks are in chunks, of other steps none is."""
-        if not _is_task_id(name.task_id):
+        if not is_task_id(name.task_id):
             return None
         if self.chunks.looked(name.step) and (record := self._of_chunk(name)) is not None:
             return record
@@ -239,7 +239,7 @@ class RunStore:
             if number in parts:
                 self._read_part_of_plan(step, number)
         begun = [tasks for name in names if (tasks := chunk_of(step, name))]
-        begun += [TaskRange.of(f"{step}/{name}") for name in names if _is_task_id(name)]
+        begun += [TaskRange.of(f"{step}/{name}") for name in names if is_task_id(name)]
         return _with_begun(self.plan_of_others(step), begun)
 
     def plan_of_others(self, step: str) -> list[TaskRange]:
@@ -316,7 +316,7 @@ class RunStore:
 
     def _has_tasks(self, folder: str) -> bool:
         names = self.storage.names(self.layout.step(folder))
-        return any(_is_task_id(name) or chunk_of(folder, name) for name in names)
+        return any(is_task_id(name) or chunk_of(folder, name) for name in names)
 
     def tasks(self, step: str) -> list[str]:
         """Ids of a step's tasks, finished or not, in their natural order."""
@@ -335,7 +335,7 @@ class RunStore:
 
     def tasks_alone(self, step: str) -> list[str]:
         """Ids of a step's tasks but for those that are committed with others in a chunk."""
-        folders = (name for name in self.chunks.look(step) if _is_task_id(name))
+        folders = (name for name in self.chunks.look(step) if is_task_id(name))
         found = {name for name in folders if self.chunks.holding(TaskName(step, name)) is None}
         if self.origin is not None:
             taken = [each for each in self.origin.tasks.ranges() if each.step == step]
@@ -488,7 +488,8 @@ _TASK_ID = re.compile(r"[0-9]+(-[0-9]+)*(\.[0-9]+)?")
 _EXECUTION = re.compile(r"[0-9]+\.[^.]+")
 
 
-def _is_task_id(name: str) -> bool:
+def is_task_id(name: str) -> bool:
+    """Whether a name in a step's folder is that of a task's folder."""
     return _TASK_ID.fullmatch(name) is not None
 
 

@@ -57,6 +57,7 @@ def execute(spec: TaskSpec, sink: Sink, launchers: Launchers = LAUNCHERS) -> Tas
     try:
         committed = store.committed_alone(spec.name)
         if committed is not None:
+            sink.committed(committed)
             return replace(result_of(committed), reused=True)
         return _run_until_it_ends(spec, store, sink, launchers, looked)
     except RunStopped:
@@ -161,13 +162,14 @@ def _run_once(spec: TaskSpec, store: RunStore, launcher: Launcher, sink: Sink) -
         overhead = max(0.0, time.monotonic() - begun - record.seconds)
         if counts.execution == spec.execution:
             trace("committed", spec)
+        sink.committed(counts)
         return replace(result_of(counts), seconds=record.seconds, overhead=overhead)
     final = ended.killed or ended.exit_code == EXIT_DISALLOW_RETRY
     with contextlib.suppress(
         StoreError
     ):  # the failure itself is what has to be told; its words are in `error`
         store.save_attempt(record)
-    return replace(result_of(record), final=final, stopped=ended.killed)
+    return replace(result_of(record), final=final, stopped=ended.killed, seconds=record.seconds)
 
 
 def known_to(spec: TaskSpec, store: RunStore) -> tuple[TaskRecord, ...]:

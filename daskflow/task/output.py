@@ -10,7 +10,8 @@ from daskflow.store.records import timestamp
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from daskflow.store.records import Log
+    from daskflow.store.chunks import Chunk
+    from daskflow.store.records import Log, TaskRecord
     from daskflow.store.runs import RunStore
     from daskflow.task.spec import TaskSpec
 
@@ -28,6 +29,17 @@ class Sink(Protocol):
 
     def notice(self, text: str) -> None:
         """Something the user should know about the run."""
+        ...
+
+    def progress(self, spec: TaskSpec, done: int) -> None:
+        """Of the tasks that were told to have started with this one so many are done; they are committed later."""
+        ...
+
+    def committed(self, found: TaskRecord | Chunk, process: str = "") -> None:
+        """A task is in the store, or the items of a chunk that are done.
+
+        ``process`` is the id of the first of the tasks that shared their process.
+        """
         ...
 
 

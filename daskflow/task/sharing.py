@@ -10,9 +10,10 @@ import json
 import secrets
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from daskflow.errors import DaskflowException
 from daskflow.store.chunks import Chunk, encoded
@@ -39,8 +40,6 @@ from daskflow.task.spec import TaskResult, TaskSpec, Together
 from daskflow.task.trace import trace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from daskflow.pathspec import TaskRange
     from daskflow.store.records import Log
     from daskflow.store.runs import RunStore
@@ -49,6 +48,8 @@ if TYPE_CHECKING:
 
 FACTS = (b'"transition"', b'"foreach"')
 """What the driver has to know of an item if it differs from the first."""
+PROGRESS_SECONDS = 0.3
+"""How often it is told, at most, how many items of a process are done."""
 MOST_HELD = 1_000
 """Times that an item has written of which what it wrote is shown when it is done; the log has it all."""
 
@@ -64,7 +65,7 @@ def execute_together(work: Together, sink: Sink, launchers: Launchers = LAUNCHER
     left = list(work.specs)
     try:
         for spec in work.specs:
-            found = committed(store, spec.tasks)
+            found = committed(store, spec.tasks, sink)
             if found is not None:
                 left.remove(spec)
                 results += [replace(each, reused=each.committed) for each in found]
@@ -99,13 +100,14 @@ def failed(work: Together, error: DaskflowException, sink: Sink | None = None) -
     return [failure, *map(not_run, [*rest, *others])]
 
 
-def committed(store: RunStore, tasks: TaskRange) -> list[TaskResult] | None:
+def committed(store: RunStore, tasks: TaskRange, sink: Sink | None = None) -> list[TaskResult] | None:
     """How a chunk, or a single task, went that is committed; None if it is not."""
-    if tasks.count == 1:
-        record = store.committed_alone(tasks.name())
-        return None if record is None else [result_of(record)]
-    chunk = store.chunks.read(tasks)
-    return None if chunk is None else results_of(chunk)
+    found = store.committed_alone(tasks.name()) if tasks.count == 1 else store.chunks.read(tasks)
+    if found is None:
+        return None
+    if sink is not None:
+        sink.committed(found)
+    return results_of(found) if isinstance(found, Chunk) else [result_of(found)]
 
 
 def release(spec: TaskSpec) -> list[TaskResult]:
@@ -227,6 +229,7 @@ class _Heard:
         self._sink = sink
         self._parts = [_Part(spec) for spec in specs]
         self._told = 0
+        self._told_of_progress = 0.0
         self._handed_over = self._began = time.monotonic()
         self._took = self._in_items = 0.0
         self._pid = 0
@@ -290,11 +293,19 @@ class _Heard:
             if self._told in self._outputs:
                 self._outputs[self._told][1].show()
             self._told += 1
+            self._tell_of_progress()
         elif kind == wire.GUILTY:
             part.guilty = text.decode()
         else:
             self._ends_early = True
             self._goes_on_elsewhere(text.decode())
+
+    def _tell_of_progress(self) -> None:
+        now = time.monotonic()
+        if now - self._told_of_progress > PROGRESS_SECONDS:
+            if self._told_of_progress:  # what ends at once is told when it is committed
+                self._sink.progress(self.work.specs[0], self._told)
+            self._told_of_progress = now
 
     def _goes_on_elsewhere(self, why: str) -> None:
         if why:
@@ -348,12 +359,17 @@ class _Heard:
             counts = self._store.commit(replace(record, logs=part.logs.get(0, {})))
             if counts.execution == spec.execution:
                 trace("committed", spec)
+            self._sink.committed(counts, self._process)
             return [self._timed(result_of(counts))]
         logs = {place: log for place, log in part.logs.items() if place < len(kept)}
         chunk = Chunk(spec.tasks, first, list(map(_facts_of, kept)), logs, self._rest(part))
         winner = self._store.chunks.commit(chunk, encoded(chunk, kept))
         if winner is chunk:
             trace("committed", spec, done=len(kept))
+        if winner.each:
+            self._sink.committed(
+                replace(winner, each=_Parsed(kept)) if winner is chunk else winner, self._process
+            )
         results = list(map(self._timed, results_of(winner)))
         ours = winner is chunk or winner.first.get("execution") == spec.execution
         next_one = spec.tasks.name(len(part.each)) if ours else None
@@ -362,6 +378,10 @@ class _Heard:
                 alone = part.guilty is not None
                 results[place] = replace(each, alone=alone, error=_error(part.guilty or part.apart or None))
         return results
+
+    @property
+    def _process(self) -> str:
+        return self.work.specs[0].name.task_id
 
     def _timed(self, result: TaskResult) -> TaskResult:
         """With its time: all took as long, as far as is known here."""
@@ -385,6 +405,26 @@ class _Heard:
 
 def _error(text: str | None) -> tuple[str, str] | None:
     return None if text is None else ("", text)
+
+
+class _Parsed(Sequence[dict[str, Any]]):
+    """What a process told of items, taken apart by who looks at it."""
+
+    def __init__(self, items: Sequence[bytes]) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @overload
+    def __getitem__(self, place: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[dict[str, Any]]: ...
+    def __getitem__(self, place: int | slice) -> dict[str, Any] | Sequence[dict[str, Any]]:
+        if isinstance(place, slice):
+            return _Parsed(self._items[place])
+        found: dict[str, Any] = json.loads(self._items[place])
+        return found
 
 
 def _end_of(item: bytes) -> float:
@@ -416,6 +456,12 @@ class _Held:
     def notice(self, text: str) -> None:
         """Show it at once."""
         self._sink.notice(text)
+
+    def progress(self, spec: TaskSpec, done: int) -> None:
+        """It is told of all of them together."""
+
+    def committed(self, found: TaskRecord | Chunk, process: str = "") -> None:
+        """It is told of all of them together."""
 
     def show(self) -> None:
         """Show what was kept."""

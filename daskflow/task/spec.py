@@ -35,6 +35,8 @@ class RunContext:
         ``auto``, ``fork`` or ``fresh``.
     max_num_splits
         The widest foreach that is allowed; None for any.
+    watched
+        Whether more is to be told of its tasks than a terminal shows.
     facts
         For ``current``: user name, namespace, parameter names, tags, directory for temporary files.
     """
@@ -49,6 +51,7 @@ class RunContext:
     snapshot: int = 0
     decorators: tuple[str, ...] = ()
     max_num_splits: int | None = None
+    watched: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
 
 

@@ -28,6 +28,7 @@ DOCUMENTS += [
     "docs/settings.md",
     "docs/where-your-data-is.md",
     "docs/larger-than-memory.md",
+    "docs/watching-a-run.md",
 ]
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROMPT = "(Pdb) "

@@ -157,6 +157,12 @@ class World:
     def lines(self, spec: TaskSpec, pid: int, stream: str, lines: Sequence[str]) -> None:
         pass
 
+    def progress(self, spec: TaskSpec, done: int) -> None:
+        pass
+
+    def committed(self, found: object, process: str = "") -> None:
+        pass
+
     def let_a_zombie_finish(self) -> None:
         if self.zombies:
             self.zombies.pop(self.chance.randrange(len(self.zombies)))()

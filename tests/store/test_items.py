@@ -345,3 +345,33 @@ def test_items_that_can_not_be_stored_leave_no_file(storage: LocalStorage):
         writer.save_items([(1,), (n for n in ())])
 
     assert [path for path in Path(storage.url).rglob("*") if path.is_file()] == []
+
+
+@given(
+    st.lists(st.one_of(st.text(max_size=30), st.integers(), st.binary(max_size=5)), min_size=1),
+    st.integers(2, 40),
+)
+def test_items_can_be_read_as_texts_that_are_cut_and_nothing_is_unpickled(
+    items: list[Any], longest: int
+) -> None:
+    padded = [*items, "x" * INLINE_BYTES]
+    stored, memory = saved(padded)
+
+    texts = Items(memory).texts(stored, 0, len(padded), longest)  # type: ignore[arg-type]
+
+    assert texts[-1] == "x" * (longest - 1) + "…"
+    for item, text in zip(items, texts, strict=False):
+        whole = "(pickle)" if isinstance(item, bytes) else str(item)
+        assert text == whole or text == f"{whole[: longest - 1]}…" or text in ("(typed-json)", "(not JSON)")
+
+
+def test_of_an_item_of_ten_megabytes_no_more_is_read_than_is_shown() -> None:
+    stored, memory = saved(["x" * 16_000] * 700)
+    memory.read_bytes = 0
+
+    (text,) = Items(memory).texts(stored, 350, 1, 50)  # type: ignore[arg-type]
+    everything = Items(memory).texts(stored, 0, 700, 50)  # type: ignore[arg-type]
+
+    assert text == "x" * 49 + "…"
+    assert everything == [text] * 700
+    assert memory.read_bytes < 1_000_000

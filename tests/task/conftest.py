@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from daskflow.store.chunks import Chunk
+
 FLOW = """
 {header}
 from daskflow import FlowSpec, step
@@ -51,6 +53,8 @@ class Heard:
     pids: list[int] = field(default_factory=list)
     text: dict[str, list[str]] = field(default_factory=lambda: {"stdout": [], "stderr": []})
     notices: list[str] = field(default_factory=list)
+    progress_made: list[int] = field(default_factory=list)
+    commits: list[TaskRecord | Chunk] = field(default_factory=list)
 
     def started(self, spec: TaskSpec, pid: int, count: int = 1) -> None:
         self.pids.append(pid)
@@ -60,6 +64,12 @@ class Heard:
 
     def notice(self, text: str) -> None:
         self.notices.append(text)
+
+    def progress(self, spec: TaskSpec, done: int) -> None:
+        self.progress_made.append(done)
+
+    def committed(self, found: TaskRecord | Chunk, process: str = "") -> None:
+        self.commits.append(found)
 
 
 @dataclass

@@ -1,0 +1,34 @@
+"""``daskflow ui``: a page that shows the runs of a store."""
+
+from __future__ import annotations
+
+import click
+
+from daskflow import settings
+
+
+@click.command()
+@click.option("--datastore", "--datastore-root", metavar="DIR", help="Where results are kept.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    help="Where to listen.  [default: 8788, or any if that is taken]",
+)
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Where to listen; elsewhere the link has a token."
+)
+def ui(datastore: str | None, port: int | None, host: str) -> None:
+    """Show the runs of a store in a browser, those that are going on included; until Ctrl-C.
+
+    The same page as /daskflow in the dashboard of a run's cluster. It reads, and changes nothing.
+    """
+    try:
+        from daskflow.dashboard.server import serve
+    except ImportError as error:
+        raise click.ClickException(f"The page needs Bokeh: pip install 'bokeh>=3.4' ({error}).") from error
+    store = settings.datastore_root(settings.load(), option=datastore)
+
+    def tell(address: str) -> None:
+        click.echo(f"The runs in {store}: {address}\nCtrl-C ends it.")
+
+    serve(store, host, port, tell)

@@ -1,0 +1,127 @@
+"""The timeline as a figure of Bokeh's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from daskflow.dashboard.render import FAILED_COLOUR
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bokeh.models import ColumnDataSource
+    from bokeh.plotting import figure as Figure
+
+MOST_LABELS = 24
+_TICKS = """
+const two = number => String(Math.floor(number)).padStart(2, "0");
+if (tick < 60) return `${Number(tick.toPrecision(4))} s`;
+if (tick < 3600) return `${Math.floor(tick / 60)}:${two(tick % 60)} min`;
+return `${Math.floor(tick / 3600)}:${two(tick % 3600 / 60)} h`;
+"""
+
+
+class Plot:
+    """Bars in rows, seconds after the first of them began.
+
+    Attributes
+    ----------
+    figure
+        A root of the document, called ``timeline``.
+    bars
+        What it draws.
+    """
+
+    def __init__(self) -> None:
+        from bokeh.models import (
+            BasicTicker,
+            ColumnDataSource,
+            CustomJS,
+            CustomJSTickFormatter,
+            DataRange1d,
+            FixedTicker,
+            HoverTool,
+            Range1d,
+            TapTool,
+        )  # fmt: skip
+        from bokeh.plotting import figure
+
+        self.bars: ColumnDataSource = ColumnDataSource(_columns({}, {}))
+        self.figure: Figure = figure(
+            name="timeline",
+            height=80,
+            sizing_mode="stretch_width",
+            x_range=DataRange1d(start=0, range_padding=0.01, only_visible=True),
+            y_range=Range1d(1, 0),
+            tools="xbox_zoom,reset",
+            active_drag="xbox_zoom",
+            toolbar_location=None,
+            output_backend="canvas",
+            background_fill_color=None,
+            border_fill_color=None,
+            min_border_left=10,
+            min_border_right=24,
+        )
+        rectangles = self.figure.quad(
+            left="left", right="right", top="top", bottom="bottom", source=self.bars,
+            fill_color="color", line_color="edge", line_width=1, hatch_pattern="hatch", hatch_color="#000000",
+            hatch_alpha=0.6, hatch_scale=6, nonselection_fill_alpha=1.0, nonselection_line_alpha=1.0, nonselection_hatch_alpha=0.6,
+        )  # fmt: skip
+        hover = HoverTool(
+            renderers=[rectangles],
+            tooltips=[
+                ("task", "@step @task"),
+                ("state", "@state"),
+                ("took", "@took{0.000} s"),
+                ("tasks", "@count"),
+            ],
+        )
+        self.figure.add_tools(hover, TapTool(renderers=[rectangles]))
+        whole = CustomJS(args={"figure": self.figure}, code="figure.reset.emit()")
+        self.figure.js_on_event("doubletap", whole)
+        self.figure.ygrid.grid_line_color = None
+        self.figure.xaxis.ticker = BasicTicker(desired_num_ticks=10)
+        self.figure.xaxis.formatter = CustomJSTickFormatter(code=_TICKS)
+        self.figure.yaxis.ticker = FixedTicker(ticks=[])
+        self._names: list[str] = []
+
+    def show(self, timeline: Mapping[str, Any], colours: Mapping[str, str]) -> None:
+        """Draw what :meth:`RunModel.timeline` says."""
+        names = timeline["rows"]
+        if names != self._names:
+            self._names = list(names)
+            self.figure.height = min(56 + 24 * max(len(names), 1), 420)
+            self.figure.y_range.start, self.figure.y_range.end = len(names) or 1, 0
+            every = len(names) // MOST_LABELS + 1
+            ticks = [number + 0.5 for number in range(0, len(names), every)]
+            self.figure.yaxis.ticker.ticks = ticks
+            self.figure.yaxis.major_label_overrides = {tick: _short(names[int(tick)]) for tick in ticks}
+        self.bars.data = _columns(timeline, colours)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 28 else f"{name[:13]}…{name[-14:]}"
+
+
+def _columns(timeline: Mapping[str, Any], colours: Mapping[str, str]) -> dict[str, Any]:
+    import numpy
+
+    begin = numpy.array(timeline.get("begin", ()), dtype="float64")
+    end = numpy.array(timeline.get("end", ()), dtype="float64")
+    row = numpy.array(timeline.get("row", ()), dtype="float64")
+    first = begin.min() if len(begin) else 0.0
+    steps, states = timeline.get("step", []), timeline.get("state", [])
+    return {
+        "left": begin - first,
+        "right": end - first,
+        "top": row + 0.1,
+        "bottom": row + 0.9,
+        "took": end - begin,
+        "color": [colours.get(step, "#BBBBBB") for step in steps],
+        "edge": [FAILED_COLOUR if state in ("failed", "stopped") else None for state in states],
+        "hatch": ["/" if state == "failed" else "." if state == "running" else " " for state in states],
+        "step": list(steps),
+        "state": list(states),
+        "task": list(timeline.get("task", ())),
+        "count": list(timeline.get("count", ())),
+    }

@@ -1,0 +1,216 @@
+"""The page ``/daskflow`` among those of a scheduler's dashboard."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import socket
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from daskflow.dashboard.events import Told
+from daskflow.dashboard.model import RunModel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from daskflow.dashboard.model import Source
+
+PAGE = "daskflow"
+
+
+@dataclass
+class Pages:
+    """What was added to a scheduler.
+
+    Attributes
+    ----------
+    path
+        Of the page, from the root of the server.
+    missing
+        Why there is none.
+    is_watched
+        Whether a browser has it open.
+    """
+
+    path: str = ""
+    missing: str = ""
+    is_watched: Callable[[], bool] = field(default=lambda: False)
+    close: Callable[[], None] = field(default=lambda: None)
+
+
+def has_bokeh() -> bool:
+    """Whether this Python has Bokeh, which is not loaded to find out."""
+    return importlib.util.find_spec("bokeh") is not None
+
+
+def add_pages(scheduler: Any, source: Source) -> Pages:
+    """Add the page to a scheduler's HTTP server, behind its prefix, and to the navigation bar of all pages."""
+    if not has_bokeh():
+        return Pages(
+            missing="The scheduler's Python has no Bokeh, so no dashboard shows the run: pip install bokeh there."
+        )
+    application = scheduler.http_application
+    later = next((each for each in application.applications if hasattr(each, "load_pages")), None)
+    stock = next((each for each in application.applications if hasattr(each, "prefix")), None)
+    if later is None and stock is None:
+        return Pages(missing="The scheduler was started without its dashboard, so none shows the run.")
+    base = "" if stock is None else stock.prefix.rstrip("/")
+    page = _Page(scheduler, source, base, later)
+    page.add()
+    return Pages(path=f"{base}/{PAGE}", is_watched=page.is_watched, close=page.close)
+
+
+class _Page:
+    """The page, which is loaded when somebody asks for it."""
+
+    def __init__(self, scheduler: Any, source: Source, base: str, later: Any) -> None:
+        self._scheduler = scheduler
+        self._source = source
+        self._base = base
+        self._later = later
+        self._loading: asyncio.Task[None] | None = None
+        self._shown: Any = None
+
+    def add(self) -> None:
+        """Answer from now on; and let Dask's own pages have a link."""
+        from tornado import web
+
+        page = self
+
+        class FirstLook(web.RequestHandler):
+            async def get(self) -> None:
+                await page.load()
+                self.redirect(self.request.uri or page.path)
+
+        self._first = web.Application([(f"{self.path}(?:/.*)?", FirstLook)])
+        setattr(self._first, PAGE, self.path)  # who waits for the page finds that it is there
+        self._scheduler.http_application.applications.insert(0, self._first)
+        if self._later is None:
+            self._link()
+        else:
+            self._later.when_loaded.append(self._link)
+
+    @property
+    def path(self) -> str:
+        """From the root of the server."""
+        return f"{self._base}/{PAGE}"
+
+    async def load(self) -> None:
+        """Load the page, once; Dask's own come first, as others look for them there."""
+        if self._loading is None or (self._loading.done() and self._loading.exception() is not None):
+            self._loading = asyncio.create_task(self._load())
+        await asyncio.shield(self._loading)
+
+    async def _load(self) -> None:
+        if self._later is not None:
+            await self._later.load_pages()
+        await asyncio.get_running_loop().run_in_executor(None, _load)
+        self._show()
+        self._first.wildcard_router.rules.clear()  # from now on the real page answers
+
+    def _show(self) -> None:
+        import dask
+        from bokeh.application import Application
+        from bokeh.application.handlers.function import FunctionHandler
+        from distributed.dashboard.core import DaskBokehTornado
+        from tornado.ioloop import IOLoop
+
+        from daskflow.dashboard import api, page
+
+        how = dict(dask.config.get("distributed.scheduler.dashboard.bokeh-application"))
+        origins = _origins(self._scheduler, how.pop("allow_websocket_origin", None) or ())
+        variables = {"prefix": f"{self._base}/"} | _template_variables(self._scheduler)
+        fill = page.document(self._source, variables)
+        self._shown = DaskBokehTornado(
+            {f"/{PAGE}": Application(FunctionHandler(fill))},
+            prefix=self._base,
+            use_index=False,
+            extra_websocket_origins=origins,
+            absolute_url="",
+            **how,
+        )
+        application = self._scheduler.http_application
+        application.add_application(self._shown)
+        routes = api.routes(self._source)
+        application.add_handlers(
+            r".*$", [(f"{self._base}{pattern}", handler, known) for pattern, handler, known in routes]
+        )
+        self._shown.initialize(IOLoop.current())
+        self._shown.start()
+
+    def _link(self) -> None:
+        pages = _template_variables(self._scheduler)["pages"]
+        if PAGE not in pages:
+            pages.insert(0, PAGE)
+
+    def is_watched(self) -> bool:
+        """Whether a browser has it open."""
+        return self._shown is not None and bool(self._shown.get_sessions(f"/{PAGE}"))
+
+    def close(self) -> None:
+        """The scheduler ends."""
+        if self._loading is not None:
+            self._loading.cancel()
+        if self._shown is not None:
+            self._shown.stop()
+
+
+def _origins(scheduler: Any, configured: Any) -> list[str]:
+    """From which pages a browser may open our websocket: those of this server, by any of its names.
+
+    Loopback with any port, as that is what a tunnel through SSH looks like. Dask's setting adds to it, but for its default,
+    which allows all.
+    """
+    server, port = scheduler.http_server, scheduler.http_server.port
+    names = {socket.gethostname(), socket.getfqdn(), str(server.address)} - {"", "0.0.0.0", "::"}
+    host = str(scheduler.address).partition("://")[2].rpartition(":")[0]
+    names |= {host} if host and "/" not in host else set()
+    own = [f"{name.lower()}:{port}" for name in sorted(names)]
+    return ["localhost:*", "127.0.0.1:*", *own, *(each for each in configured if each != "*")]
+
+
+def _template_variables(scheduler: Any) -> dict[str, Any]:
+    """What the templates of Dask's pages get; always the same lists."""
+    from distributed.dashboard.scheduler import template_variables
+
+    found: dict[str, Any] = template_variables(scheduler)
+    return found
+
+
+def _load() -> None:
+    """Import what the page needs, and make one that nobody sees: the first takes a tenth of a second more than others."""
+    from bokeh.document import Document
+    from bokeh.embed import file_html
+
+    from daskflow.dashboard import page
+
+    doc = Document()
+    page.document(_Nothing())(doc)
+    file_html(doc, suppress_callback_warning=True)
+
+
+class _Nothing:
+    """A source of one run in which nothing has happened."""
+
+    opens_latest = True
+
+    def __init__(self) -> None:
+        self._model = RunModel("F", "1")
+        self._model.apply(Told({"steps": [{"name": "start", "type": "start", "next": ["end"]}]}))
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Its head."""
+        return [self._model.head()]
+
+    def model(self, flow: str, run: str) -> RunModel:
+        """It."""
+        return self._model
+
+    def detail(self, flow: str, run: str, step: str, task: str) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def table(self, flow: str, run: str, step: str, task: str, name: str, first: int) -> dict[str, Any]:
+        """Nothing."""
+        return {}

@@ -1,0 +1,174 @@
+"""The page by itself, for a store: ``daskflow ui``."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import secrets
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from daskflow.dashboard import api
+from daskflow.dashboard.page import document
+from daskflow.dashboard.stored import StoreSource
+from daskflow.errors import CommandException
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PORT = 8788
+"""Where the page is unless told otherwise; if that is taken, anywhere."""
+COOKIE = "daskflow-token"
+
+
+def serve(store: str, host: str, port: int | None, tell: Callable[[str], None]) -> None:
+    """Show a store's runs until interrupted.
+
+    Parameters
+    ----------
+    store
+        URL of the store.
+    host, port
+        Where to listen. From elsewhere than this machine only who knows a token gets an answer.
+    tell
+        Gets the address of the page.
+
+    Raises :class:`CommandException` if that can't be, and as :class:`StoreSource` does.
+    """
+    import asyncio
+
+    asyncio.run(_serve(store, host, port, tell))
+
+
+async def _serve(store: str, host: str, port: int | None, tell: Callable[[str], None]) -> None:
+    import asyncio
+    import signal
+
+    from tornado.httpserver import HTTPServer
+    from tornado.ioloop import IOLoop
+
+    source = StoreSource(store)
+    sockets = _bound(host, port)
+    number = sockets[0].getsockname()[1]
+    token = None if _is_loopback(host) else secrets.token_urlsafe(24)
+    shown = _shown(host)
+    names = _names(host)
+    app = _application(source, [f"{name}:{number}" for name in names], token)
+    server = HTTPServer(app)
+    server.add_sockets(sockets)
+    app.initialize(IOLoop.current())
+    app.start()
+    tell(f"http://{shown}:{number}/daskflow" + (f"?token={token}" if token else ""))
+    over = asyncio.Event()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(each, over.set)
+    await over.wait()
+    server.stop()
+    app.stop()
+    source.close()
+
+
+def _application(source: StoreSource, hosts: list[str], token: str | None) -> Any:
+    """Tornado's application: the page, its files and the API, for those who may see them."""
+    import distributed
+    from bokeh.application import Application
+    from bokeh.application.handlers.function import FunctionHandler
+    from bokeh.server.server import BokehTornado
+    from tornado import web
+
+    statics = Path(distributed.__file__).parent / "http" / "static"
+
+    class Guarded(BokehTornado):  # type: ignore[misc]
+        def find_handler(self, request: Any, **kwargs: Any) -> Any:
+            answer = _refusal(request, hosts, token)
+            if answer is None:
+                return super().find_handler(request, **kwargs)
+            return self.get_handler_delegate(request, *answer)
+
+    return Guarded(
+        {"/daskflow": Application(FunctionHandler(document(source)))},
+        use_index=False,
+        extra_websocket_origins=hosts,
+        absolute_url="",
+        extra_patterns=[
+            (r"/", web.RedirectHandler, {"url": "/daskflow", "permanent": False}),
+            (r"/statics/(.*)", web.StaticFileHandler, {"path": str(statics)}),
+            *api.routes(source),
+        ],
+    )
+
+
+def _refusal(request: Any, hosts: list[str], token: str | None) -> tuple[Any, dict[str, Any]] | None:
+    """Who answers a request that must not be answered as it is, and with what; None if it may be.
+
+    A browser that was led here under another name, by a page of somebody else's, is told nothing.
+    """
+    from tornado import web
+
+    class Refused(web.RequestHandler):
+        def initialize(self, text: str) -> None:
+            self._text = text
+
+        def prepare(self) -> None:
+            self.set_status(403)
+            self.finish(f"{self._text}\n")
+
+    class TakesToken(web.RequestHandler):
+        def prepare(self) -> None:
+            self.set_cookie(COOKIE, str(token), httponly=True, samesite="Strict")
+            kept = [part for part in request.query.split("&") if not part.startswith("token=")]
+            self.redirect(request.path + ("?" + "&".join(kept) if kept else ""))
+
+    if token is None:
+        if request.host not in hosts:
+            return Refused, {"text": f"This page is at http://{hosts[0]}/daskflow, and under no other name."}
+        return None
+    cookie = request.cookies.get(COOKIE)
+    if cookie is not None and hmac.compare_digest(cookie.value.encode(), token.encode()):
+        return None
+    given = request.arguments.get("token", [b""])[-1]
+    if hmac.compare_digest(given, token.encode()):
+        return TakesToken, {}
+    header = request.headers.get("Authorization", "")
+    if hmac.compare_digest(header.encode(), f"Bearer {token}".encode()):
+        return None
+    return Refused, {"text": "Open the address that `daskflow ui` printed: it ends in ?token=..."}
+
+
+def _bound(host: str, port: int | None) -> list[socket.socket]:
+    from tornado.netutil import bind_sockets
+
+    try:
+        try:
+            return bind_sockets(PORT if port is None else port, host)
+        except OSError:
+            if port is not None:
+                raise
+            return bind_sockets(0, host)
+    except OSError as error:
+        raise CommandException(
+            f"Nothing can listen at {host}:{port or PORT}: {error.strerror or error}. Choose another --host or --port."
+        ) from error
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _names(host: str) -> list[str]:
+    """Under which names a browser reaches a host."""
+    if _is_loopback(host):
+        return list(dict.fromkeys([_shown(host), "127.0.0.1", "localhost", "[::1]"]))
+    own = [socket.gethostname(), socket.getfqdn()]
+    return list(dict.fromkeys([_shown(host), host, *own, "127.0.0.1", "localhost"]))
+
+
+def _shown(host: str) -> str:
+    """A host as part of an address."""
+    if host in ("0.0.0.0", "::", ""):
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host

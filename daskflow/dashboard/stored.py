@@ -1,0 +1,180 @@
+"""Runs of a store, as a page shows them: read in threads, as long as someone looks."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any
+
+from daskflow.dashboard import details
+from daskflow.dashboard.following import Follower
+from daskflow.dashboard.heads import head_of
+from daskflow.dashboard.model import RunModel
+from daskflow.errors import DaskflowException
+from daskflow.store.runs import RunStore, flows, run_numbers
+from daskflow.store.storage import storage_at
+
+if TYPE_CHECKING:
+    from daskflow.dashboard.events import Event
+
+PATIENCE_SECONDS = 0.4
+"""How long a first look may take before a page is shown that lacks some of it."""
+PAUSE_SECONDS = 0.7
+"""Between two looks at a run, or at the list of runs."""
+APPLY_SECONDS = 0.15
+"""How long events are applied at a time: the pages of others want to move too."""
+READ_SECONDS = 60.0
+"""How long the API waits for all of a run."""
+MOST_RUNS = 20
+"""Runs that are kept at hand."""
+AT_ONCE = 16
+
+
+class StoreSource:
+    """What a page shows of a store.
+
+    Parameters
+    ----------
+    url
+        A directory, or ``s3://bucket/prefix``.
+
+    Raises as :func:`storage_at`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._storage = storage_at(url)
+        self.name = self._storage.url
+        self._pool = ThreadPoolExecutor(4, "daskflow-read")
+        self._followed: dict[tuple[str, str], _Followed] = {}
+        self._heads: dict[tuple[str, str], dict[str, Any]] = {}
+        self._listed = _Looks(self._list)
+        self.trouble = ""
+        """Why the list of runs can't be read; empty if it can."""
+
+    def close(self) -> None:
+        """Read no more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def runs(self) -> list[dict[str, Any]]:
+        """The heads of all runs that are known by now, newest first."""
+        self._listed.look(self._pool)
+        heads = list(self._heads.values())
+        return sorted(
+            heads, key=lambda head: (head.get("started") or 0.0, head["run"].rjust(12)), reverse=True
+        )
+
+    def model(self, flow: str, run: str) -> RunModel | None:
+        """The run as it is known by now; None if there is none of that name."""
+        followed = self._followed.get((flow, run))
+        if followed is None:
+            if not _is_name(flow, run) or not self._exists(flow, run):
+                return None
+            followed = self._followed[flow, run] = _Followed(RunStore(self._storage, flow, run))
+            while len(self._followed) > MOST_RUNS:
+                self._followed.pop(next(iter(self._followed)))
+        self._followed[flow, run] = self._followed.pop((flow, run))
+        followed.looks.look(self._pool)
+        followed.apply()
+        return followed.model
+
+    def read(self, flow: str, run: str) -> None:
+        """Return once all of a run has been read that there was; to be called in a thread. :meth:`model` then tells of it."""
+        followed = self._followed.get((flow, run))
+        if followed is not None:
+            followed.looks.first_is_over(READ_SECONDS)
+            followed.in_a_hurry = True
+
+    def detail(self, flow: str, run: str, step: str, task: str) -> dict[str, Any]:
+        """See :func:`daskflow.dashboard.details.detail`."""
+        return details.detail(RunStore(self._storage, flow, run), step, task)
+
+    def table(self, flow: str, run: str, step: str, task: str, name: str, first: int) -> dict[str, Any]:
+        """See :func:`daskflow.dashboard.details.table`."""
+        return details.table(RunStore(self._storage, flow, run), step, task, name, first)
+
+    def _exists(self, flow: str, run: str) -> bool:
+        try:
+            return (flow, run) in self._heads or self._storage.exists(f"{flow}/{run}/run.json")
+        except DaskflowException:
+            return False
+
+    def _list(self) -> None:
+        try:
+            names = [
+                (flow, str(number))
+                for flow in flows(self._storage)
+                for number in run_numbers(self._storage, flow)
+            ]
+        except DaskflowException as error:
+            self.trouble = error.message
+            return
+        self.trouble = ""
+        for gone in self._heads.keys() - set(names):
+            del self._heads[gone]
+        names.sort(key=lambda name: int(name[1]), reverse=True)
+        if not self._storage.remote:
+            for name in names:
+                self._heads[name] = self._head(name)
+            return
+        with ThreadPoolExecutor(AT_ONCE, "daskflow-heads") as pool:
+            for name, head in zip(names, pool.map(self._head, names), strict=True):
+                self._heads[name] = head
+
+    def _head(self, name: tuple[str, str]) -> dict[str, Any]:
+        flow, run = name
+        try:
+            return {"flow": flow, "run": run} | head_of(RunStore(self._storage, flow, run))
+        except DaskflowException as error:
+            reason = error.message
+        except Exception as error:  # noqa: BLE001 - a run that holds something strange must not hide the others
+            reason = f"Its records are damaged: {error!r}."
+        return {"flow": flow, "run": run, "status": "damaged", "reason": reason}
+
+
+class _Looks:
+    """Something that is done in a thread each time someone asks, but not while it is done, nor too often."""
+
+    def __init__(self, do: Any) -> None:
+        self._do = do
+        self._future: Future[None] | None = None
+        self._last = 0.0
+
+    def look(self, pool: ThreadPoolExecutor) -> None:
+        """Begin another look unless that is too early; the first one is waited for, a little."""
+        first = self._future is None
+        if self._future is None or (self._future.done() and time.monotonic() - self._last > PAUSE_SECONDS):
+            self._future = pool.submit(self._timed)
+        if first:
+            wait([self._future], PATIENCE_SECONDS)
+
+    def first_is_over(self, seconds: float) -> None:
+        """Wait for the first time that it is done."""
+        if self._future is not None:
+            wait([self._future], seconds)
+
+    def _timed(self) -> None:
+        try:
+            self._do()
+        finally:
+            self._last = time.monotonic()
+
+
+class _Followed:
+    def __init__(self, store: RunStore) -> None:
+        self.model = RunModel(store.flow, store.run)
+        self.in_a_hurry = False
+        """Whether whatever has come is to be applied at the next time."""
+        self._events: deque[Event] = deque()
+        self.looks = _Looks(Follower(store, self._events.append).look)
+
+    def apply(self) -> None:
+        """Let the model know what has come."""
+        end = time.monotonic() + APPLY_SECONDS
+        while self._events and (self.in_a_hurry or time.monotonic() < end):
+            self.model.apply(self._events.popleft())
+        self.in_a_hurry = False
+
+
+def _is_name(flow: str, run: str) -> bool:
+    return flow.isidentifier() and run.isdecimal()

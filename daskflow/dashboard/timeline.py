@@ -1,0 +1,165 @@
+"""What ran where and when: bars in the rows of slots, as few as a page can draw."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from daskflow.dashboard.step_model import Process
+
+MOST_BARS = 2000
+"""Beyond that, neighbours in a row become one bar."""
+_SLACK = 0.002
+"""Seconds by which the clocks of a task and the next may disagree about who came first."""
+
+_begin = attrgetter("begin")
+
+
+@dataclass(slots=True)
+class Bar:
+    """A process's time, or that of several, one after the other.
+
+    Attributes
+    ----------
+    begin, end
+        Seconds of the epoch.
+    step
+        "" if there are several.
+    count
+        Of tasks.
+    """
+
+    begin: float
+    end: float
+    step: str
+    state: str
+    task: str
+    count: int
+    busy: float = 0.0
+    """Seconds of that time in which its tasks ran; 0 for all."""
+
+    def takes(self, other: Bar) -> bool:
+        """Count another one, that has its time within this one's, as part of it, if there is room for it."""
+        took = other.end - other.begin
+        if self.count < 2 or not self.busy or other.end > self.end:
+            return False
+        if self.busy + took > self.end - self.begin or other.step != self.step or other.state != self.state:
+            return False
+        self.busy += took
+        self.count += other.count
+        return True
+
+
+class Timeline:
+    """Bars of what has ended, in rows: two that overlap are never in the same one.
+
+    A row is a slot of a worker as far as the times tell. If there are too many bars, those with less than a growing span
+    between them are joined.
+    """
+
+    def __init__(self, most: int = MOST_BARS) -> None:
+        self._most = most
+        self._rows: dict[str, list[list[Bar]]] = {}
+        self._count = 0
+        self._span = 0.0
+
+    def add(self, worker: str, bar: Bar) -> None:
+        """Add what has ended. It is done fastest in the order of time, more or less."""
+        rows = self._rows.setdefault(worker, [])
+        for row in rows:
+            place = bisect_right(row, bar.begin, key=_begin)
+            before, after = row[max(place - 1, 0) : place], row[place : place + 1]
+            if any(each.takes(bar) for each in before):
+                return
+            if any(each.end > bar.begin + _SLACK for each in before):
+                continue
+            if any(each.begin < bar.end - _SLACK for each in after):
+                continue
+            if not after and any(self._join(each, bar) for each in before):
+                return
+            row.insert(place, bar)
+            break
+        else:
+            rows.append([bar])
+        self._count += 1
+        while self._count > self._most and any(len(row) > 1 for rows in self._rows.values() for row in rows):
+            self._widen()
+
+    def columns(self, running: Iterable[tuple[str, Process]], now: float) -> dict[str, Any]:
+        """All bars, those of processes that run as well: ``step`` and process.
+
+        ``rows`` are the names of the rows; the other columns have an element a bar, ``row`` the number of its row.
+        """
+        names: list[str] = []
+        numbers: dict[tuple[str, int], int] = {}
+        alive = self._places(running, now)
+        workers = sorted({*self._rows, *(worker for worker, _, _ in alive)})
+        for worker in workers:
+            used = [number for name, number, _ in alive if name == worker]
+            for number in range(max([len(self._rows.get(worker, [])), *(each + 1 for each in used)])):
+                numbers[worker, number] = len(names)
+                names.append(f"{worker} {number + 1}".strip())
+        placed = [(worker, number, bar) for worker in workers for number, row in enumerate(self._rows.get(worker, [])) for bar in row]  # fmt: skip
+        placed += alive
+        return {
+            "rows": names,
+            "row": [numbers[worker, number] for worker, number, _ in placed],
+            **{
+                field: [getattr(bar, field) for _, _, bar in placed]
+                for field in ("begin", "end", "step", "state", "task", "count")
+            },
+        }
+
+    def _places(self, running: Iterable[tuple[str, Process]], now: float) -> list[tuple[str, int, Bar]]:
+        """For each process that runs a row of its worker that is free since it began."""
+        taken: set[tuple[str, int]] = set()
+        found = []
+        only = next(iter(self._rows)) if len(self._rows) == 1 else "?"
+        for step, process in sorted(running, key=lambda pair: pair[1].at):
+            worker = process.worker or only  # a store does not tell where a task runs before it has ended
+            rows = self._rows.get(worker, [])
+            number = 0
+            while (worker, number) in taken or (
+                number < len(rows) and rows[number][-1].end > process.at + _SLACK
+            ):
+                number += 1
+            taken.add((worker, number))
+            bar = Bar(process.at, max(now, process.at), step, "running", process.tasks, process.count)
+            found.append((worker, number, bar))
+        return found
+
+    def _join(self, last: Bar, bar: Bar) -> bool:
+        """Let a bar be part of the one before it, if they are so near that nobody could tell them apart."""
+        if not self._span or bar.begin - last.end > self._span:
+            return False
+        alike = (last.step, last.state) == (bar.step, bar.state)
+        tiny = max(last.end - last.begin, bar.end - bar.begin) <= self._span
+        if not alike and not tiny:
+            return False
+        last.busy = (last.busy or last.end - last.begin) + (bar.busy or bar.end - bar.begin)
+        last.end = max(last.end, bar.end)
+        last.count += bar.count
+        last.task = ""
+        if last.step != bar.step:
+            last.step = ""
+        if "failed" in (last.state, bar.state):
+            last.state = "failed"
+        return True
+
+    def _widen(self) -> None:
+        bars = [bar for rows in self._rows.values() for row in rows for bar in row]
+        whole = max(bar.end for bar in bars) - min(bar.begin for bar in bars)
+        self._span = max(self._span * 2, whole / self._most, 1e-6)
+        for rows in self._rows.values():
+            for number, row in enumerate(rows):
+                joined: list[Bar] = row[:1]
+                for bar in row[1:]:
+                    if not self._join(joined[-1], bar):
+                        joined.append(bar)
+                rows[number] = joined
+        self._count = sum(len(row) for rows in self._rows.values() for row in rows)

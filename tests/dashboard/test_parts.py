@@ -1,0 +1,99 @@
+"""Where steps are drawn, what addresses say, and how numbers are told."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daskflow.dashboard import render
+from daskflow.dashboard.graph import HEIGHT, WIDTH, drawn
+from daskflow.dashboard.model import RunModel
+from daskflow.dashboard.view import View
+
+
+def step(name: str, *following: str, kind: str = "linear", **more: object) -> dict:
+    return {"name": name, "next": list(following), "type": kind, "taken": {}} | more
+
+
+@st.composite
+def flows(draw: st.DrawFn) -> list[dict]:
+    """Steps of which each leads to later ones, some back to themselves."""
+    count = draw(st.integers(1, 12))
+    names = [f"s{number}" for number in range(count)]
+    found = []
+    for number, name in enumerate(names):
+        following = draw(st.lists(st.sampled_from(names[number:]), max_size=4))
+        found.append(step(name, *following))
+    return found
+
+
+@given(flows())
+def test_steps_never_overlap_and_ways_lead_to_the_right(steps: list[dict]):
+    drawing = drawn(steps)
+
+    assert set(drawing.places) == {each["name"] for each in steps}
+    for (x, y), (to_x, to_y) in combinations(drawing.places.values(), 2):
+        assert abs(x - to_x) >= WIDTH or abs(y - to_y) >= HEIGHT
+    for edge in drawing.edges:
+        if edge.begin != edge.end:
+            assert drawing.places[edge.begin][0] < drawing.places[edge.end][0]
+    for x, y in drawing.places.values():
+        assert 0 <= x <= drawing.width - WIDTH
+        assert 0 <= y <= drawing.height - HEIGHT
+
+
+def test_of_a_switch_that_decided_the_way_is_marked():
+    edges = drawn([step("a", "b", "c", kind="switch", taken={"b": 3}), step("b"), step("c")]).edges
+
+    assert [(edge.end, edge.taken, edge.count) for edge in edges] == [("b", True, 3), ("c", False, 0)]
+
+
+@given(st.text(), st.text(), st.integers(0, 10**8))
+def test_an_address_says_what_is_selected(flow: str, words: str, offset: int):
+    view = View(flow=flow.strip("\ud800")[:100], words=words[:100], offset=offset, sort="seconds", down=1)
+    try:
+        query = view.query
+    except UnicodeEncodeError:  # half a surrogate pair is in no address
+        return
+
+    assert View.of(query) == view
+
+
+@given(st.text())
+def test_an_address_that_nobody_made_is_no_error(query: str):
+    assert isinstance(View.of(query), View)
+
+
+@given(st.text())
+def test_whatever_a_text_holds_it_is_escaped(text: str):
+    model = RunModel("F", "1")
+    head = model.head() | {
+        "reason": f"<script>{text}</script>",
+        "tags": [f"<b>{text}"],
+        "parameters": {"<i>": "<i>"},
+    }
+
+    html = render.head(head, [], None, View(flow="<u>", find="'\"><u>"))
+
+    assert not any(tag in html for tag in ("<script", "<b>", "<i>", "<u>"))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, ""), (0.0, "0.0 ms"), (0.0123, "12.3 ms"), (1.234, "1.23 s"), (59.94, "59.9 s"), (185, "3 min 05 s"),
+        (7800, "2 h 10 min"), (100_000, "1 d 03 h"), (float("nan"), ""), (-5.0, "0.0 ms"),
+    ],
+)  # fmt: skip
+def test_durations_are_told_for_people(value: float | None, text: str):
+    assert render.seconds(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, ""), (5, "5 B"), (1500, "1.5 kB"), (123_456_789, "123 MB"), (5e12, "5.0 TB")]
+)
+def test_bytes_are_told_for_people(value: float | None, text: str):
+    assert render.size(value) == text

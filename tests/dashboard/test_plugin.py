@@ -1,0 +1,128 @@
+"""What a scheduler keeps of the runs that drivers tell it of."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from daskflow.dashboard import plugin
+from daskflow.dashboard.events import Committed, Planned, Told
+from daskflow.dashboard.plugin import MOST_ENDED, RunPages
+from daskflow.dashboard.scheduler_pages import Pages
+
+
+@pytest.fixture
+def pages() -> RunPages:
+    found = RunPages()
+    found._pages = Pages(path="/daskflow")
+    return found
+
+
+def hello(pages: RunPages, token: str, run: str = "1", store: str = "/store", client: str = "") -> str:
+    return pages.hello(token, "F", run, store, client or f"client of {token}")["run"]
+
+
+def tell(pages: RunPages, token: str, *events) -> None:
+    asyncio.run(pages.hear(token, list(events)))
+
+
+def statuses(pages: RunPages) -> dict[str, str]:
+    return {head["run"]: head["status"] for head in pages.runs()}
+
+
+def test_events_come_as_they_are_or_as_bytes(pages: RunPages):
+    hello(pages, "a")
+
+    tell(pages, "a", Planned("work", 2))
+    asyncio.run(pages.hear("a", pickle.dumps([Committed("work", {"task": ["0"]})])))
+
+    assert (pages.runs()[0]["known"], pages.runs()[0]["done"]) == (2, 1)
+
+
+def test_a_run_that_another_driver_goes_on_with_is_one_run(pages: RunPages):
+    hello(pages, "a")
+    tell(pages, "a", Told({"status": "failed"}))
+
+    hello(pages, "b")
+
+    assert statuses(pages) == {"1": "running"}
+
+
+def test_runs_of_the_same_number_from_other_stores_have_names_of_their_own(pages: RunPages):
+    names = [hello(pages, token, store=f"/{token}") for token in "abc"]
+    again = hello(pages, "d", store="/b")
+
+    assert names == ["1", "1@2", "1@3"]
+    assert again == "1@2"
+
+
+def test_a_run_whose_client_leaves_before_it_is_over_is_lost(pages: RunPages):
+    hello(pages, "a", "1")
+    hello(pages, "b", "2")
+    tell(pages, "b", Told({"status": "successful"}))
+
+    for token in "ab":
+        pages.remove_client(None, f"client of {token}")
+
+    assert statuses(pages) == {"1": "lost", "2": "successful"}
+
+
+def test_a_driver_that_is_silent_is_lost_until_it_speaks(pages: RunPages, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(plugin, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(plugin, "LOST_SECONDS", -1.0)
+    hello(pages, "a")
+
+    async def look_once() -> None:
+        looking = asyncio.create_task(pages._look())
+        while statuses(pages)["1"] != "lost":
+            await asyncio.sleep(0)
+        looking.cancel()
+
+    asyncio.run(look_once())
+    tell(pages, "a")
+
+    assert statuses(pages) == {"1": "running"}
+
+
+def test_of_runs_that_are_over_the_last_ones_are_kept_and_those_that_go_on_all(pages: RunPages):
+    for number in range(1, MOST_ENDED + 11):
+        hello(pages, f"t{number}", str(number))
+        if number > 5:
+            tell(pages, f"t{number}", Told({"status": "successful"}))
+
+    shown = statuses(pages)
+
+    assert [run for run, status in shown.items() if status == "running"] == ["5", "4", "3", "2", "1"]
+    ended = [int(run) for run, status in shown.items() if status == "successful"]
+    assert ended == list(range(MOST_ENDED + 10, 10, -1))
+
+
+def test_ten_thousand_tasks_take_less_than_sixty_megabytes():
+    code = """
+import resource
+from daskflow.dashboard.events import Committed, Planned, Started
+from daskflow.dashboard.model import RunModel
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before, model = peak(), RunModel("F", "1")
+model.apply(Planned("work", 10_000))
+for n in range(10_000):
+    at = 1e9 + n / 100
+    model.apply(Started("work", str(n), 1, at, "host", n))
+    facts = {"task": str(n), "index": n, "attempt": 0, "status": "successful", "started": at, "finished": at + 0.02,
+             "cpu_seconds": 0.01, "peak_memory": 1 << 24, "worker": "host", "pid": n, "value": f"value number {n}"}
+    model.apply(Committed("work", {name: [value] for name, value in facts.items()}))
+model.timeline(2e9), model.steps(), model.tasks("work", sort_by="seconds")
+assert model.head()["done"] == 10_000
+print((peak() - before) / 1024)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=90, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 60

@@ -1,0 +1,175 @@
+"""``daskflow ui``: who gets an answer, and what the API says."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pages import Ui, Written, ui_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def get(address: str, **headers: str) -> tuple[int, str, dict[str, str]]:
+    """Status, body and headers of an answer; a redirection is one."""
+
+    class Stay(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *_: Any) -> None:
+            return None
+
+    try:
+        with urllib.request.build_opener(Stay).open(
+            urllib.request.Request(address, headers=headers), timeout=30
+        ) as answer:
+            return answer.status, answer.read().decode(), dict(answer.headers)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode(), dict(error.headers)
+
+
+def asked(ui: Ui, path: str) -> dict[str, Any]:
+    status, body, headers = get(f"{ui.origin}/daskflow/api/{path}")
+    assert headers["Content-Type"].startswith("application/json")
+    return json.loads(body) | {"status": status}
+
+
+def opened(ui: Ui, **headers: str) -> int:
+    """The status with which the page's websocket answers a browser that says it is on a page of this origin: 101 if it opens."""
+    asks = {
+        "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Protocol": "bokeh, token",
+    }  # fmt: skip
+    with contextlib.closing(
+        http.client.HTTPConnection(ui.origin.removeprefix("http://"), timeout=30)
+    ) as connection:
+        connection.request("GET", "/daskflow/ws", headers=asks | headers)
+        return connection.getresponse().status
+
+
+def test_runs_are_listed_filtered_and_paged(troubles_ui: Ui):
+    found = asked(troubles_ui, "runs?limit=1")
+
+    assert (found["version"], found["total"], found["offset"], found["limit"]) == (1, 2, 0, 1)
+    assert (found["runs"][0]["flow"], found["runs"][0]["run"]) == ("Trouble", "2")
+    assert [run["run"] for run in asked(troubles_ui, "runs?status=failed")["runs"]] == ["1"]
+    assert [run["run"] for run in asked(troubles_ui, "runs?words=NIGHT")["runs"]] == ["1"]
+    assert asked(troubles_ui, "runs?flow=Other")["total"] == 0
+
+
+def test_a_run_a_step_and_a_task_are_told(troubles_ui: Ui):
+    run = asked(troubles_ui, "runs/Trouble/1")
+    step = asked(troubles_ui, "runs/Trouble/1/fit?limit=2&sort=task&descending=1")
+    task = asked(troubles_ui, "runs/Trouble/1/fit/11")
+    table = asked(troubles_ui, "runs/Trouble/1/start/0?table=wide&column=1999")
+
+    assert run["run"]["failed"] == 1
+    assert [each["name"] for each in run["steps"]][:2] == ["start", "again"]
+    assert ([each["task"] for each in step["tasks"]], step["total"]) == (["11", "10"], 12)
+    assert task["task"]["error"]["exception"] == "item 11 is <b>too bad</b>"
+    assert task["task"]["row"]["value"] == "11"
+    assert [each["name"] for each in table["task"]["table"]["columns"]] == ["<i>column 1999</i>"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "told"),
+    [
+        ("runs/Trouble/9", 404, "There is no run Trouble/9."),
+        ("runs/Trouble/1/nothing", 404, "Run Trouble/1 has no step nothing."),
+        ("runs/Trouble/1/fit/99", 404, "has not begun, or does not exist"),
+        ("runs/Trouble/1/start/0?table=day", 404, "is no table"),
+        ("runs/Trouble/1/fit?sort=colour", 400, "There is no column 'colour'"),
+        ("runs?limit=1001", 400, "limit must be a whole number from 0 to 1,000"),
+        ("runs?offset=-1", 400, "offset must be a whole number"),
+        ("runs?offset=%25s", 400, "offset must be a whole number"),
+    ],
+)
+def test_what_is_asked_for_wrongly_is_told(troubles_ui: Ui, path: str, status: int, told: str):
+    found = asked(troubles_ui, path)
+
+    assert found["status"] == status
+    assert told in found["error"]
+
+
+@pytest.mark.parametrize(
+    "path", ["runs/../../etc/passwd", "runs/Trouble/1/..", "runs/Trouble/1/fit/../../x", "nothing"]
+)
+def test_other_paths_lead_nowhere(troubles_ui: Ui, path: str):
+    assert get(f"{troubles_ui.origin}/daskflow/api/{path}")[0] == 404
+
+
+def test_the_api_has_all_tasks_of_a_run_that_nobody_looked_at_before(tmp_path: Path):
+    written = Written(tmp_path, {"start": {}, "fit": {}})
+    for number in range(500):
+        written.task(f"fit/{number}", at=1e9 + number)
+    written.ended()
+
+    with ui_of(tmp_path) as ui:
+        assert asked(ui, "runs/F/1/fit?limit=0")["total"] == 500
+
+
+def test_a_page_of_somebody_else_can_neither_open_the_websocket_nor_read_under_another_name(troubles: Path):
+    with ui_of(troubles) as ui:
+        ui.is_silent = False  # it tells of each that it refuses
+        port = ui.origin.rpartition(":")[2]
+
+        assert opened(ui, Origin="http://evil.example") == 403
+        assert opened(ui, Origin=f"http://evil.example:{port}") == 403
+        assert opened(ui, Origin=ui.origin) == 101
+        assert get(ui.address)[0] == 200
+        status, body, _ = get(ui.address, Host=f"evil.example:{port}")
+        assert (status, "under no other name" in body) == (403, True)
+
+
+def test_only_this_machine_is_listened_to_unless_told_otherwise(troubles_ui: Ui):
+    assert troubles_ui.address.startswith("http://127.0.0.1:")
+
+
+def test_elsewhere_it_takes_the_token_of_the_link_and_then_the_cookie(troubles: Path):
+    with ui_of(troubles, "--host", "0.0.0.0") as ui:
+        ui.is_silent = False
+        port = ui.origin.rpartition(":")[2]
+        here, token = f"http://127.0.0.1:{port}", ui.address.rpartition("?token=")[2]
+        assert len(token) >= 32
+
+        for path in ("/daskflow", "/daskflow/api/runs", "/statics/css/base.css", "/daskflow?token=wrong"):
+            status, body, headers = get(here + path)
+            assert (status, "Set-Cookie" in headers) == (403, False)
+            assert "Trouble" not in body
+        local = Ui(f"{here}/daskflow", ui.process)
+        assert opened(local, Origin=here) == 403
+
+        status, _, headers = get(f"{here}/daskflow?flow=Trouble&run=1&token={token}")
+        assert (status, headers["Location"]) == (302, "/daskflow?flow=Trouble&run=1")
+        cookie = headers["Set-Cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=Strict" in cookie
+        assert get(f"{here}/daskflow", Cookie=cookie.partition(";")[0])[0] == 200
+        assert get(f"{here}/daskflow/api/runs", Authorization=f"Bearer {token}")[0] == 200
+        assert opened(local, Origin=here, Cookie=cookie.partition(";")[0]) == 101
+        assert opened(local, Origin="http://evil.example", Cookie=cookie.partition(";")[0]) == 403
+
+
+def test_a_port_that_is_taken_is_told_and_of_the_usual_one_another_is_used(tmp_path: Path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        with (
+            pytest.raises(AssertionError, match=f"Nothing can listen at 127.0.0.1:{port}"),
+            ui_of(tmp_path, "--port", str(port)),
+        ):
+            pass
+
+
+def test_a_store_that_does_not_exist_yet_has_no_runs(tmp_path: Path):
+    with ui_of(tmp_path / "nothing") as ui:
+        assert asked(ui, "runs")["total"] == 0
+        assert "There are no runs here yet." in get(ui.address)[1]

@@ -1,0 +1,337 @@
+"""Runs of a store as a model, told by records that are there, by those that come, and by damaged ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import pandas
+import pytest
+from pages import Written, ran
+from watching import wait_until
+
+from daskflow.dashboard import details
+from daskflow.dashboard.following import Follower
+from daskflow.dashboard.model import RunModel
+from daskflow.dashboard.stored import StoreSource
+from daskflow.errors import NotFound
+from daskflow.store.runs import RunStore
+from daskflow.store.storage import LocalStorage, storage_at
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from s3server import Bucket
+
+LINEAR = {"kind": "linear", "targets": ["fit"]}
+STEPS = {
+    "start": {"type": "foreach", "next": ["fit"], "matching_join": "join"},
+    "fit": {"next": ["join"]},
+    "join": {},
+}
+
+
+class Followed:
+    """A run that is followed, look by look."""
+
+    def __init__(self, store: RunStore) -> None:
+        self.model = RunModel(store.flow, store.run)
+        self._follower = Follower(store, self.model.apply)
+        self.look()
+
+    def look(self) -> None:
+        self._follower.look()
+
+    def counts(self, step: str) -> dict[str, int]:
+        (found,) = (each for each in self.model.steps() if each["name"] == step)
+        names = ("known", "done", "running", "waiting", "failed", "lost", "reused", "retried")
+        return {name: found[name] for name in names if found[name]}
+
+
+def split(written: Written, count: int) -> None:
+    """The task that splits into items, one a task of ``fit``."""
+    foreach = {"size": count, "items": list(range(count))}
+    transition = {"kind": "foreach", "targets": ["fit"], "foreach": "items"}
+    written.task("start/0", foreach=foreach, transition=transition)
+
+
+def item(written: Written, index: int, size: int, **fields: Any) -> None:
+    stack = [{"kind": "foreach", "split": "start/0", "index": index, "size": size, "var": "items"}]
+    transition = {"kind": "linear", "targets": ["join"]}
+    written.task(f"fit/{index}", stack=stack, **({"transition": transition, "at": 1e9 + index} | fields))
+
+
+def test_a_failed_run_is_counted_step_by_step(troubles: Path):
+    followed = Followed(RunStore(LocalStorage(str(troubles)), "Trouble", "1"))
+
+    assert followed.model.head()["status"] == "failed"
+    assert followed.counts("fit") == {"known": 12, "done": 11, "failed": 1, "retried": 1}
+    assert followed.counts("gather") == {"known": 1, "waiting": 1}
+    steps = {step["name"]: step for step in followed.model.steps()}
+    assert steps["choose"]["taken"] == {"short_way": 1}
+    assert steps["again"]["iterations"] == 4
+    assert followed.model.failure() == ("fit", "11")
+
+
+def test_items_that_shared_a_process_are_one_bar_and_have_their_values(troubles: Path):
+    followed = Followed(RunStore(LocalStorage(str(troubles)), "Trouble", "2"))
+
+    assert followed.counts("fit") == {"known": 12, "done": 12}
+    assert followed.model.tasks("fit")[0]["value"] == [str(number) for number in range(12)]
+    timeline = followed.model.timeline(0.0)
+    bars = [count for step, count in zip(timeline["step"], timeline["count"], strict=True) if step == "fit"]
+    assert sum(bars) == 12
+    assert len(bars) < 12
+
+
+def test_what_comes_later_is_told_at_the_next_look(tmp_path: Path):
+    written = Written(tmp_path, STEPS)
+    split(written, 3)
+    written.store.storage.create(written.store.layout.driver(0), driver_here())
+    followed = Followed(written.store)
+    assert followed.counts("fit") == {"known": 3, "waiting": 3}
+
+    item(written, 0, 3)
+    item(written, 1, 3, status="failed", error={"type": "ValueError", "exception": "no", "stacktrace": "T"})
+    followed.look()
+    assert followed.counts("fit") == {"known": 3, "waiting": 1, "done": 1, "failed": 1}
+    assert followed.counts("join") == {"known": 1, "waiting": 1}
+
+    item(written, 1, 3, attempt=1)
+    followed.look()
+    assert followed.counts("fit") == {"known": 3, "waiting": 1, "done": 2, "retried": 1}
+
+
+def driver_here() -> bytes:
+    """The record of a driver that lives as long as this process."""
+    from daskflow.store.sessions import _who
+
+    return json.dumps({"format": 1, "started": "2026-01-01T00:00:00Z"} | _who()).encode()
+
+
+def test_a_run_whose_driver_vanished_is_lost_and_so_are_the_tasks_that_it_ran(tmp_path: Path):
+    written = Written(tmp_path, STEPS)
+    split(written, 2)
+    layout, storage = written.store.layout, written.store.storage
+    dead = json.loads(driver_here()) | {"pid": 2**22 + 1}
+    storage.create(layout.driver(0), json.dumps(dead).encode())
+    storage.append("F/1/fit/0/0.19a3f0c2b7d4e1f05a21c/stdout.log", b"2026-01-01T00:00:00Z begun\n")
+
+    followed = Followed(written.store)
+
+    assert followed.model.head()["status"] == "lost"
+    assert followed.counts("fit") == {"known": 2, "waiting": 1, "lost": 1}
+    found = details.detail(written.store, "fit", "0")
+    assert (found["state"], found["logs"]["stdout"]["lines"]) == ("lost", ["begun"])
+
+
+def test_a_damaged_record_is_told_of_and_the_others_are_shown(tmp_path: Path):
+    written = Written(tmp_path, STEPS)
+    split(written, 3)
+    for index in range(3):
+        item(written, index, 3)
+    written.ended()
+    (tmp_path / "F/1/fit/1/task.json").write_text("{ nonsense")
+
+    followed = Followed(RunStore(LocalStorage(str(tmp_path)), "F", "1"))
+
+    assert followed.counts("fit")["done"] == 2
+    (told,) = followed.model.head()["damaged"]
+    assert "fit/1/task.json is damaged" in told
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"[]", b'{"format": 1}', b'{"format": 1, "steps": 4}', b"\xff\xfe"]
+)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "run.json",
+        "_parameters/0/task.json",
+        "start/0/task.json",
+        "drivers/0.json",
+        "drivers/0.end.json",
+        "tags/0.json",
+    ],
+)
+def test_whatever_is_damaged_of_a_run_it_can_be_looked_at(tmp_path: Path, path: str, content: bytes):
+    written = Written(tmp_path, STEPS)
+    split(written, 3)
+    item(written, 0, 3)
+    written.ended()
+    file = tmp_path / "F/1" / path
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(content)
+
+    followed = Followed(RunStore(LocalStorage(str(tmp_path)), "F", "1"))
+    source = StoreSource(str(tmp_path))
+    (head,) = source.runs()
+    source.close()
+
+    assert followed.model.head()["flow"] == "F"
+    assert head["run"] == "1"
+
+
+def test_a_resumed_run_shows_what_it_took_over_as_reused(tmp_path: Path):
+    store = tmp_path / "store"
+    assert ran(store, "--isolate").returncode == 1
+    assert ran(store, "--origin-run-id", "1", command="resume").returncode == 1
+
+    followed = Followed(RunStore(LocalStorage(str(store)), "Trouble", "2"))
+
+    assert followed.counts("start") == {"known": 1, "done": 1, "reused": 1}
+    fit = followed.counts("fit")
+    assert (fit["known"], fit["reused"]) == (12, 11)
+
+
+def test_a_run_in_a_bucket_is_read_as_any_other(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    for name, value in bucket.environment.items():
+        monkeypatch.setenv(name, value)
+    url = bucket.url()
+    process = ran(url, "--isolate", environment=bucket.environment)
+    assert process.returncode == 1
+    source = StoreSource(url)
+    wait_until(lambda: [head["status"] for head in source.runs()] == ["failed"])
+
+    def is_read() -> bool:
+        model = source.model("Trouble", "1")
+        return model is not None and model.head()["status"] == "failed"
+
+    wait_until(is_read)
+    found = source.detail("Trouble", "1", "fit", "11")
+    table = source.table("Trouble", "1", "start", "0", "heights", 0)
+    source.close()
+    assert found["error"]["exception"] == "item 11 is <b>too bad</b>"
+    assert table["total_rows"] == 30
+
+
+def test_of_a_log_of_two_hundred_megabytes_only_the_end_is_read(tmp_path: Path):
+    written = Written(tmp_path, {"start": {}})
+    path = "F/1/start/0/0.x0/stdout.log"
+    written.store.storage.append(path, b"")
+    with open(tmp_path / path, "wb") as file:
+        file.truncate(200_000_000)
+        file.seek(0, os.SEEK_END)
+        file.write(b"\n" + b"".join(b"2026-01-01T00:00:00Z line %d\n" % number for number in range(1000)))
+    from daskflow.store.records import Log
+
+    written.task("start/0", logs={"stdout": Log(size=200_000_000, path=path)})
+
+    began = time.process_time()
+    log = details.detail(written.store, "start", "0")["logs"]["stdout"]
+
+    assert (
+        time.process_time() - began < 1
+    )  # of the processor's time, not of the clock's: reading it all takes more
+    assert log["lines"] == [f"line {number}" for number in range(800, 1000)]
+    assert log["cut"]
+    assert log["bytes"] > 200_000_000
+
+
+def test_a_line_of_a_megabyte_is_cut_and_control_characters_are_visible(tmp_path: Path):
+    from daskflow.store.records import Log
+
+    written = Written(tmp_path, {"start": {}})
+    text = "T \x1b[1;31mred\x1b[0m \x1b]0;title\x07bell\x07\nT 10%\r20%\r30%\nT " + "x" * 50_000 + "\n"
+    written.task("start/0", logs={"stderr": Log(size=1, text=text)})
+
+    lines = details.detail(written.store, "start", "0")["logs"]["stderr"]["lines"]
+
+    assert lines[:2] == ["red bell␇", "30%"]
+    assert len(lines[2]) == 2000
+
+
+def test_a_foreach_value_of_ten_megabytes_is_shown_cut(tmp_path: Path):
+    written = Written(tmp_path, STEPS)
+    from daskflow.pathspec import TaskName
+    from daskflow.store.artifacts import ArtifactWriter
+
+    writer = ArtifactWriter(written.store, TaskName("start", "0"), "0.x0")
+    foreach = writer.save_items(["y" * 10_000_000, "z" * 16_000])
+    written.task(
+        "start/0", foreach=foreach, transition={"kind": "foreach", "targets": ["fit"], "foreach": "items"}
+    )
+    item(written, 0, 2)
+    item(written, 1, 2)
+    written.ended()
+
+    values = Followed(written.store).model.tasks("fit")[0]["value"]
+
+    assert values[1] == "z" * 199 + "…"
+    assert len(values[0]) <= 200
+
+
+@pytest.mark.parametrize("columns", [2, 20_000])
+def test_a_table_of_two_or_twenty_thousand_columns_is_shown_in_parts(tmp_path: Path, columns: int):
+    written = Written(tmp_path, {"start": {}})
+    frame = pandas.DataFrame({f"c{number}": range(30) for number in range(columns)})
+    written.task("start/0", {"frame": frame})
+
+    last = max(0, columns - 50)
+    found = details.table(written.store, "start", "0", "frame", last)
+
+    assert (found["total_columns"], found["total_rows"], len(found["rows"])) == (columns, 30, 20)
+    assert found["columns"][-1] == {"name": f"c{columns - 1}", "type": "int64"}
+    assert found["rows"][7] == ["7"] * min(columns, 50)
+    with pytest.raises(NotFound, match="no artifact 'other'"):
+        details.table(written.store, "start", "0", "other", 0)
+
+
+def test_no_pickle_is_loaded(tmp_path: Path):
+    written = Written(tmp_path, {"start": {}})
+    written.task("start/0", {"bomb": Bomb(), "number": 5})
+    Bomb.loaded = False
+
+    artifacts = {each["name"]: each for each in details.detail(written.store, "start", "0")["artifacts"]}
+
+    assert artifacts["bomb"]["kind"] == "pickle"
+    assert artifacts["number"]["value"] == "5"
+    assert not Bomb.loaded
+
+
+class Bomb:
+    loaded = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _explode, ()
+
+
+def _explode() -> Bomb:
+    Bomb.loaded = True
+    return Bomb()
+
+
+def test_parents_and_children_are_named(troubles: Path):
+    store = RunStore(storage_at(str(troubles)), "Trouble", "2")
+
+    def relatives(step: str, task: str) -> tuple[list[str], list[str]]:
+        found = details.detail(store, step, task)
+        return found["parents"], found["children"]
+
+    assert relatives("start", "0") == ([], ["again/0"])
+    assert relatives("meet", "0") == (["short_way/0"], ["left/0", "right/0"])
+    assert relatives("left", "0") == (["meet/0"], ["fit/0..11"])
+    assert relatives("fit", "3") == (["left/0"], ["gather/0"])
+    assert relatives("gather", "0") == (["fit/0..11"], ["both/0"])
+    assert relatives("again", "0.1") == (["again/0"], ["again/0.2"])
+    assert relatives("again", "0.3") == (["again/0.2"], ["choose/0"])
+    assert relatives("end", "0") == (["both/0"], [])
+
+
+def test_runs_are_listed_newest_first_and_new_ones_turn_up(tmp_path: Path):
+    for number in range(3):
+        Written(tmp_path, {"start": {}}, created=f"2026-01-0{number + 1}T00:00:00.000000Z").ended()
+    Written(tmp_path, {"start": {}}, flow="G", created="2026-01-02T12:00:00.000000Z").ended("failed", "why")
+    source = StoreSource(str(tmp_path))
+
+    assert [f"{head['flow']}/{head['run']}" for head in source.runs()] == ["F/3", "G/1", "F/2", "F/1"]
+    Written(tmp_path, {"start": {}}, created="2026-01-09T00:00:00.000000Z")
+    wait_until(lambda: source.runs()[0]["run"] == "4")
+    assert source.runs()[0]["status"] == "lost"
+    assert source.model("F", "77") is None
+    assert source.model("../F", "1") is None
+    source.close()
