@@ -148,6 +148,12 @@ def count(value: int) -> str:
     )
 
 
+def short(name: str, longest: int = 22) -> str:
+    """A name of which the middle is left out if it is too long: names that many have often differ at their ends."""
+    half = longest // 2
+    return name if len(name) <= longest else f"{name[: half - 1]}…{name[-half:]}"
+
+
 def moment(value: float | None) -> str:
     """A time, in the zone of this machine."""
     try:
@@ -186,6 +192,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"seconds": seconds, "bytes": size, "count": count, "moment": moment}
+    found.filters |= {"seconds": seconds, "bytes": size, "count": count, "moment": moment, "short": short}
     found.globals |= {"symbols": SYMBOLS}
     return found

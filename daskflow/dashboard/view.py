@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -62,7 +62,7 @@ class View:
     @property
     def query(self) -> str:
         """The inverse of :meth:`of`."""
-        return urlencode({name: value for name, value in asdict(self).items() if value})
+        return urlencode({name: value for name, value in vars(self).items() if value})
 
     def but(self, **changes: Any) -> str:
         """The address of a view that differs."""
