@@ -16,12 +16,13 @@ PARTS = ("flow", "run", "step", "task", "artifact")
 
 
 def parse(pathspec: str, parts: int) -> tuple[str, ...]:
-    """Split a pathspec that must have exactly ``parts`` parts.
+    """Split a pathspec that must have exactly ``parts`` parts; the last of five, an artifact's name, is any text.
 
     Raises :class:`InvalidPathspec` if it has another number of parts or an empty one.
     """
-    found = tuple(pathspec.split("/"))
-    if len(found) != parts or not all(found):
+    most = len(PARTS) - 1
+    found = tuple(pathspec.split("/", most))
+    if len(found) != parts or not all(found[:most]):
         shape = "/".join(PARTS[:parts])
         raise InvalidPathspec(f"'{pathspec}' is not of the form {shape}.")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -73,10 +74,10 @@ def new_run(storage: Storage, flow: str, record: Callable[[str], dict[str, Any]]
     """Allocate the next run number of a flow; two drivers never get the same.
 
     ``record`` makes the content of ``run.json`` from the run's number.
-    Raises :class:`StoreError` if the storage can't be written or does not keep create-only promises.
+    Raises :class:`StoreError` if the storage can't be written, does not keep create-only promises, or has runs of a newer
+    daskflow.
     """
-    folders = sorted(_run_folders(storage, flow), reverse=True)
-    number = next((each for each in folders if _is_run(storage, flow, each)), 0)
+    number = _last_run(storage, flow)
     token = secrets.token_hex(8)  # tells our record from one that another driver makes at the same moment
     while True:
         number += 1
@@ -84,8 +85,24 @@ def new_run(storage: Storage, flow: str, record: Callable[[str], dict[str, Any]]
         content = records.encode({"format": records.FORMAT, "token": token} | record(str(number)))
         if storage.create(layout.run_record, content):
             if storage.create(layout.run_record, content + b"\n"):  # says the same, and can't be taken for it
-                raise StoreError(f"{storage.url} let a file be replaced that must be created only once.")
+                raise StoreError(
+                    f"{storage.url} let a file be replaced that must be created only once: whoever keeps it ignores that "
+                    "condition (of an S3 server If-None-Match), without which two drivers could commit one task. Use another "
+                    "store; docs/s3.md names S3 servers that keep it."
+                )
             return RunStore(storage, flow, str(number))
+
+
+def _last_run(storage: Storage, flow: str) -> int:
+    """The number of a flow's last run, 0 if it has none. Raises :class:`StoreError` if a newer daskflow made it."""
+    for number in sorted(_run_folders(storage, flow), reverse=True):
+        path = Layout(flow, str(number)).run_record
+        with contextlib.suppress(FileNotFoundError):
+            raw = storage.read(path)
+            with contextlib.suppress(DamagedRecord):  # it is a run all the same
+                records.decode(raw, storage.locate(path))
+            return number
+    return 0
 
 
 class _RunRecord(dict[str, Any]):
@@ -476,6 +493,11 @@ class _File:
 
     def __call__(self) -> BinaryIO:
         return self._store.open_whole(self._ref)
+
+    def is_as_written(self) -> bool:
+        """Whether the file at the place is what was written. Raises :class:`DataMissing` if there is none, or a part of it."""
+        with self._store.open(self._ref) as file:
+            return not getattr(file, "overwritten", False)
 
     @property
     def folder(self) -> Folder:

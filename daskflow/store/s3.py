@@ -36,6 +36,7 @@ PART_BYTES = 16 << 20
 """An object that is larger is written in parts of this size, several at a time; so it is read."""
 AT_ONCE = 4
 """Parts of one object that are on their way at once."""
+ENDPOINT = "Is the endpoint (AWS_ENDPOINT_URL, or ?endpoint_url= of the store's URL) that of an S3 server, with https where needed?"
 TAIL_BYTES = 64 << 10
 """What is read of an object when it is opened: its end, where Parquet files say what is where."""
 LEAST_AHEAD = 256 << 10
@@ -122,6 +123,7 @@ class S3Storage:
             warnings.warn(text, OverwrittenWarning, stacklevel=2)
             reader = _Reader(self, path, version)
             reader.begin()
+            reader.overwritten = True
         return cast("BinaryIO", reader)
 
     def exists(self, path: str) -> bool:
@@ -247,9 +249,9 @@ class S3Storage:
         """What polars, which knows nothing of the configuration of the AWS SDKs, needs to reach it as we do."""
         client = self.client()
         endpoint = urlsplit(client.meta.endpoint_url)
-        virtual = self._addressing_style() == "virtual" or (
-            self._addressing_style() == "auto" and "." not in self._bucket
-        )
+        style = (client.meta.config.s3 or {}).get("addressing_style", "auto")
+        is_aws = ".amazonaws." in endpoint.netloc  # at any other endpoint `auto` is `path`
+        virtual = style == "virtual" or (style == "auto" and is_aws and "." not in self._bucket)
         host = f"{self._bucket}.{endpoint.netloc}" if virtual else endpoint.netloc
         options = _given(
             aws_region=client.meta.region_name,
@@ -259,19 +261,14 @@ class S3Storage:
         )
         return {"storage_options": options, "credential_provider": Credentials(self._options.get("profile"))}
 
-    def _addressing_style(self) -> str:
-        own = bool({"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"} & os.environ.keys())
-        style = "path" if own or "endpoint_url" in self._options else "auto"
-        return self._options.get("addressing_style", style)
-
     def _config(self) -> dict[str, Any]:
         """The configuration of every client, ours and others'."""
-        return {
+        style = self._options.get("addressing_style")
+        return _given(s3=style and {"addressing_style": style}) | {
             "max_pool_connections": MOST_CONNECTIONS,
             "connect_timeout": 10,
             "read_timeout": 10,
             "tcp_keepalive": True,
-            "s3": {"addressing_style": self._addressing_style()},
         }
 
     def _new_client(self) -> Any:
@@ -354,10 +351,18 @@ class _Reader(io.RawIOBase):
     """An object as a file: what is asked for is fetched and little more.
 
     The first request fetches the end and tells the size. Later ones ask for the same version of the object by its ETag.
+
+    Attributes
+    ----------
+    version
+        Which one is read, if the bucket keeps versions.
+    overwritten
+        There is a later one.
     """
 
     def __init__(self, storage: S3Storage, path: str, version: str | None = None) -> None:
         self.version: str | None = version
+        self.overwritten = False
         self._storage = storage
         self._path = path
         self._address = storage.address(path) | ({"VersionId": version} if version else {})
@@ -563,6 +568,10 @@ def explained(verb: str, place: str) -> Iterator[None]:
         yield
     except (StoreError, FileNotFoundError):
         raise
+    except RecursionError as error:  # the SDK follows a redirect that names no region for ever
+        raise StoreError(
+            f"Can't {verb} {place}: what answers only sends elsewhere (a redirect). {ENDPOINT}"
+        ) from error
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in ("botocore", "urllib3"):
             raise
@@ -582,7 +591,8 @@ def _as_ours(error: Exception, verb: str, place: str) -> Exception:
         )
     if code in _EXPIRED:
         return StoreError(
-            f"{trouble}: the AWS credentials have expired. Renew them and run the command again."
+            f"{trouble}: the AWS credentials have expired. Renew them; then type the command again, or `continue` if a run "
+            "had begun."
         )
     if code in _UNKNOWN_KEY:
         return StoreError(f"{trouble}: the AWS credentials are not accepted: {said}")
@@ -610,6 +620,8 @@ def _as_ours(error: Exception, verb: str, place: str) -> Exception:
         )
     if code in _BUSY or _status(error) >= 500 or _is_of_the_network(error):
         return Unavailable(f"{trouble}: {said}")
+    if not code and _status(error) >= 300:
+        return StoreError(f"{trouble}: it was answered with {_status(error)}, and not as S3 does. {ENDPOINT}")
     return StoreError(f"{trouble}: {said}")
 
 

@@ -123,7 +123,7 @@ def storage_at(url: str) -> Storage:
         from daskflow.store.s3 import s3_storage_at
 
         return Retrying(faults.as_asked_for(s3_storage_at(url)))
-    if "://" in url and not url.startswith("file://"):
+    if ("://" in url and not url.startswith("file://")) or url.startswith("s3:"):
         raise StoreError(
             f"'{url}' is neither a directory nor s3://bucket/prefix; only those can hold a store."
         )

@@ -255,3 +255,14 @@ def test_stored_objects_can_be_pickled(finished: RunStore):
         DataArtifact("F/1/work/0/score"),
     ):
         assert pickle.loads(pickle.dumps(thing)) == thing
+
+
+def test_an_artifact_may_have_any_name(past: Past):
+    names = ["a/b", "", "plain", "../x"]
+    store = past.run(("start",))
+    past.task(store, "start/0", artifacts=dict.fromkeys(names, 1))
+
+    task = Task(f"{store.flow}/{store.run}/start/0")
+
+    assert {artifact.id for artifact in task} >= set(names)
+    assert task["a/b"].data == DataArtifact(f"{task.pathspec}/a/b").data == 1

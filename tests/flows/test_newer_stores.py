@@ -49,6 +49,7 @@ def later(workspace):
 @pytest.mark.parametrize(
     "command",
     [
+        "run",
         "continue 1",
         "continue",
         "resume",

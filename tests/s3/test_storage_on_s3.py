@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import pickle
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 
 from daskflow.errors import DataMissing, NotFound, OverwrittenWarning, SettingsError, StoreError, Unavailable
@@ -360,6 +367,47 @@ def test_a_bucket_that_is_not_there_is_named(bucket: Bucket):
         new_run(storage_at("s3://no-such-bucket/p"), "F", lambda number: {"run": number})
 
 
+PAGE = b"<html><body>Log in first</body></html>"
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """Answers as no S3 server does."""
+
+    status = 301
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.send_header("Location", "https://127.0.0.1/login")
+        self.send_header("Content-Length", str(len(PAGE)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(PAGE)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(301, "sends elsewhere"), (302, "sends elsewhere"), (401, "answered with 401")]
+)
+def test_what_is_no_s3_server_is_told(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, status: int, words: str
+):
+    monkeypatch.setattr(Elsewhere, "status", status)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with pytest.raises(StoreError) as told:
+                storage_at(f"s3://bkt/a?endpoint_url=http://127.0.0.1:{server.server_port}").names("")
+        finally:
+            server.shutdown()
+
+    assert words in told.value.message
+    assert "Is the endpoint" in told.value.message
+
+
 def test_a_server_that_does_not_answer_is_named(no_patience, bucket: Bucket):
     storage = storage_at(f"{bucket.url()}?endpoint_url=http://127.0.0.1:9")
 
@@ -439,6 +487,24 @@ def test_what_was_overwritten_by_hand_is_noticed_and_read_as_it_was(storage: Sto
         assert run.load("x", ref) == value
 
 
+@pytest.mark.parametrize("kind", ["polars", "pyarrow"])
+def test_what_is_lazy_is_that_which_was_written_too(storage: Storage, bucket: Bucket, kind: str):
+    bucket.versioned()
+    run = new_run(storage, "F", lambda number: {"run": number})
+    table = pa.table({"a": [1, 2, 3]})
+    value = pl.from_arrow(table).lazy() if kind == "polars" else ds.dataset(table)
+    ref = ArtifactWriter(run, TaskName("s", "0"), "0.a").save("x", value)
+    other = io.BytesIO()
+    pq.write_table(pa.table({"a": [9]}), other)
+    storage.replace(ref.path, other.getvalue())
+
+    with pytest.warns(OverwrittenWarning, match="was overwritten; what was written first is read"):
+        found = run.load("x", ref)
+
+    rows = found.collect().to_arrow() if kind == "polars" else found.to_table()
+    assert rows["a"].to_pylist() == [1, 2, 3]
+
+
 def test_a_run_starts_with_as_few_requests_however_many_there_are(watched: Storage, proxy: Proxy):
     for _ in range(12):
         new_run(watched, "F", lambda number: {"run": number})
@@ -446,4 +512,4 @@ def test_a_run_starts_with_as_few_requests_however_many_there_are(watched: Stora
 
     new_run(watched, "F", lambda number: {"run": number})
 
-    assert [each.method for each in proxy.asked] == ["GET", "HEAD", "PUT", "PUT", "GET"]
+    assert [each.method for each in proxy.asked] == ["GET", "GET", "PUT", "PUT", "GET"]

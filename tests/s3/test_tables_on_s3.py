@@ -129,16 +129,25 @@ def test_what_the_url_says_holds_for_every_library(bucket: Bucket, proxy: Proxy,
     assert (written["ServerSideEncryption"], written["SSEKMSKeyId"]) == ("aws:kms", "key-1")
 
 
-def test_a_profile_is_that_of_every_library(bucket: Bucket, proxy: Proxy, monkeypatch, tmp_path):
-    (tmp_path / "config").write_text(
-        "[profile own]\naws_access_key_id = grace\naws_secret_access_key = hopper\nregion = eu-west-3\n"
-    )
+@pytest.mark.parametrize("endpoint_of", ["the URL", "the profile"])
+def test_a_profile_is_that_of_every_library(
+    bucket: Bucket, proxy: Proxy, monkeypatch, tmp_path, endpoint_of: str
+):
+    lines = [
+        "[profile own]",
+        "aws_access_key_id = grace",
+        "aws_secret_access_key = hopper",
+        "region = eu-west-3",
+    ]
+    if endpoint_of == "the profile":
+        lines.append(f"endpoint_url = {proxy.address}")
+        monkeypatch.delenv("AWS_ENDPOINT_URL")
+    (tmp_path / "config").write_text("\n".join(lines) + "\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name)
-    artifact = saved(
-        f"{bucket.url()}?endpoint_url={proxy.address}&profile=own", t=pd.DataFrame({"x": [1]})
-    ).artifacts.t
+    endpoint = f"endpoint_url={proxy.address}&" if endpoint_of == "the URL" else ""
+    artifact = saved(f"{bucket.url()}?{endpoint}profile=own", t=pd.DataFrame({"x": [1]})).artifacts.t
     proxy.asked.clear()
 
     for read in (artifact.scan().collect, artifact.dataset().to_table, artifact.head):

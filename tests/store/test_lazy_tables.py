@@ -14,6 +14,7 @@ import pytest
 from daskflow.pathspec import TaskName
 from daskflow.store.artifacts import ArtifactWriter
 from daskflow.store.runs import RunStore, new_run
+from daskflow.store.serializers import fingerprint
 from daskflow.store.storage import storage_at
 
 if TYPE_CHECKING:
@@ -92,3 +93,32 @@ def test_what_can_not_be_a_table_is_a_pickle_with_the_reason(run: RunStore, writ
     assert ref.encoding == "pickle"
     assert "the index" in ref.info["why"]
     pd.testing.assert_index_equal(run.load("index", ref), index)
+
+
+@pytest.mark.parametrize("kind", ["polars", "pyarrow"])
+def test_what_is_lazy_and_can_not_be_a_table_is_computed_all_the_same(
+    run: RunStore, writer: ArtifactWriter, tmp_path: Path, kind: str
+):
+    table = pa.table({"a": pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64())), "b": [1]})
+    source = tmp_path / "source.parquet"
+    pq.write_table(table if kind == "pyarrow" else table.select(["b"]), source)
+    big = pl.lit(2**100).cast(pl.Int128).alias("big")
+    value = ds.dataset(source) if kind == "pyarrow" else pl.scan_parquet(source).with_columns(big)
+    ref = writer.save("x", value)
+    source.unlink()
+
+    found = run.load("x", ref)
+
+    assert ref.encoding == "pickle" or kind == "polars"
+    rows = found.to_table()["b"].to_pylist() if kind == "pyarrow" else found.collect()["b"].to_list()
+    assert rows == [1]
+    assert ref.type == ("pyarrow.Dataset" if kind == "pyarrow" else "polars.LazyFrame")
+
+
+def test_a_dataset_that_is_read_is_not_written_again(run: RunStore, writer: ArtifactWriter):
+    ref = writer.save("x", ds.dataset(pa.table({"a": [1, 2, 3]})))
+    found = run.load("x", ref)
+    before = fingerprint(found)
+
+    assert found.count_rows() == 3
+    assert fingerprint(found) == before

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from daskflow.errors import DataException, InternalError
+from daskflow.store.serializers import lazy_tables
 from daskflow.store.serializers.base import INLINE_LIMIT, Encoded, Refused, Serializer, type_name
 from daskflow.store.serializers.dask_frames import DaskSerializer
 from daskflow.store.serializers.json_value import JsonSerializer
@@ -63,13 +64,17 @@ def encode(value: Any, create: Callable[[str], BinaryIO], *, inline_limit: int =
         If nothing can hold the value; the cause is chained. A file may have been created by then: discard it.
     """
     why = ""
+    lazy: dict[str, str] = {}
     for serializer in SERIALIZERS:
         if not serializer.takes(value):
             continue
         answer = serializer.encode(value, create, inline_limit)
         if isinstance(answer, Encoded):
-            return replace(answer, info=answer.info | {"why": why}) if why else answer
+            found = replace(answer, info=answer.info | {"why": why}) if why else answer
+            return replace(found, type=lazy["lazy"], info=found.info | lazy) if lazy else found
         why = why or answer.why
+        if answer.instead is not None:
+            lazy, value = {"lazy": str(lazy_tables.kind_of(value))}, answer.instead
     raise InternalError(f"No serializer takes a value of type {type_name(value)}: {why}")
 
 
@@ -92,7 +97,10 @@ def decode(encoding: str, info: Mapping[str, Any], inline: Any, open_file: Calla
     """
     for serializer in SERIALIZERS:
         if serializer.encoding == encoding:
-            return serializer.decode(info, inline, open_file)
+            value = serializer.decode(info, inline, open_file)
+            if "lazy" in info and lazy_tables.kind_of(value) is None:
+                return lazy_tables.over(info["lazy"], value)
+            return value
     known = ", ".join(serializer.encoding for serializer in SERIALIZERS)
     raise DataException(
         f"The value has encoding {encoding!r}; this version of daskflow knows {known}. Install a newer one."

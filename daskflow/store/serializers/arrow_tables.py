@@ -56,7 +56,7 @@ def _reason(table: pa.Table) -> str:
     try:
         pq.write_table(table.schema.empty_table(), file)
         back = pq.ParquetFile(file).read(use_threads=False).cast(table.schema)
-    except (pa.ArrowException, TypeError) as error:
+    except (pa.ArrowException, OSError, TypeError) as error:
         return f"Parquet can't hold it: {error}"
     if not back.schema.equals(table.schema, check_metadata=True):
         return "Parquet changes its schema"

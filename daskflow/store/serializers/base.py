@@ -88,9 +88,12 @@ class Refused:
     ----------
     why
         The reason, kept in the record beside the encoding that takes the value instead; may be empty.
+    instead
+        Of a lazy value, which can't be kept as it is, what it stands for: that is to be stored.
     """
 
     why: str = ""
+    instead: Any = None
 
 
 class Serializer:

@@ -6,8 +6,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from daskflow.store.serializers.base import Folder
 
 _KINDS = {"polars.LazyFrame": ("polars", "LazyFrame"), "pyarrow.Dataset": ("pyarrow.dataset", "Dataset")}
@@ -27,20 +25,24 @@ def computed(value: Any) -> Any:
     return value.collect() if kind_of(value) == "polars.LazyFrame" else value.to_table()
 
 
-def opened(kind: str, place: Folder | None, load: Callable[[], Any]) -> Any:
-    """One over the file at a place of a store, of which nothing is read yet; without a place over what ``load`` gives."""
+def over(kind: str, value: Any) -> Any:
+    """One over a frame or table that is there."""
+    if kind == "polars.LazyFrame":
+        return value.lazy()
+    import pyarrow.dataset as ds
+
+    return ds.dataset(value)
+
+
+def opened(kind: str, place: Folder) -> Any:
+    """One over the file at a place of a store, of which nothing is read yet."""
+    storage = place.storage()
     if kind == "polars.LazyFrame":
         import polars as pl
 
-        if place is None:
-            return load().lazy()
-        storage = place.storage()
         return pl.scan_parquet(storage.locate(place.path), glob=False, **storage.polars_options())
     import pyarrow.dataset as ds
 
     from daskflow.store.serializers.arrow_files import arrow_filesystem
 
-    if place is None:
-        return ds.dataset(load())
-    storage = place.storage()
     return ds.dataset(storage.locate(place.path).removeprefix("s3://"), filesystem=arrow_filesystem(storage))

@@ -91,9 +91,19 @@ def describe_index(index: Any) -> dict[str, Any] | str:
         found["multi"] = True
     elif isinstance(index, (pd.DatetimeIndex, pd.TimedeltaIndex)) and index.freq is not None:
         found["freq"] = index.freqstr
-        if pd.tseries.frequencies.to_offset(index.freqstr) != index.freq:
+        if not _has_name(index.freq):
             return f"the index has frequency {index.freq!r}"
     return found
+
+
+def _has_name(freq: Any) -> bool:
+    """Whether the text of a frequency stands for it."""
+    import pandas as pd
+
+    try:
+        return bool(pd.tseries.frequencies.to_offset(freq.freqstr) == freq)
+    except ValueError:
+        return False
 
 
 def restore_index(spec: dict[str, Any], levels: list[Any]) -> Any:

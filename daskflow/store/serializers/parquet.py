@@ -48,12 +48,11 @@ class ParquetSerializer(Serializer):
         """Write ``value`` to a file, whatever its size."""
         lazy = lazy_tables.kind_of(value)
         if lazy is not None:
-            answer = self.encode(lazy_tables.computed(value), create, inline_limit)
-            return (
-                replace(answer, type=lazy, info=answer.info | {"lazy": lazy})
-                if isinstance(answer, Encoded)
-                else answer
-            )
+            value = lazy_tables.computed(value)
+            answer = self.encode(value, create, inline_limit)
+            if isinstance(answer, Refused):
+                return replace(answer, instead=value)
+            return replace(answer, type=lazy, info=answer.info | {"lazy": lazy})
         kind = kind_of(value)
         if kind == "pandas.Index":
             kind = type_name(value)
@@ -95,7 +94,9 @@ class ParquetSerializer(Serializer):
         if "lazy" in info:
             known = {name: fact for name, fact in info.items() if name != "lazy"}
             place = getattr(open_file, "folder", None)
-            return lazy_tables.opened(info["lazy"], place, lambda: self.decode(known, inline, open_file))
+            if place is None or not open_file.is_as_written():  # type: ignore[attr-defined] # what is in a store can tell
+                return lazy_tables.over(info["lazy"], self.decode(known, inline, open_file))
+            return lazy_tables.opened(info["lazy"], place)
         kind = info["producer"]
         group = info.get("row_group")
         with open_file() as file:
@@ -110,9 +111,9 @@ class ParquetSerializer(Serializer):
     def fingerprint(self, value: Any) -> str | None:
         """By column, so that what pandas does to its blocks while one reads is no change."""
         kind = kind_of(value)
-        if kind == "pyarrow.Table":
+        if kind in ("pyarrow.Table", None):  # nor can what is lazy be changed
             return None
-        if kind in ("pandas.Index", None):
+        if kind == "pandas.Index":
             return pickle_fingerprint(value)
         if kind != type_name(value):
             return pickle_fingerprint(value)

@@ -34,7 +34,7 @@ def refusal(frame: pl.DataFrame) -> str:
         file.seek(0)  # polars reads from where the file stands
         back = pl.read_parquet(file).schema
         types = frame.head(0).to_arrow().schema.types
-    except (pl.exceptions.PolarsError, pa.ArrowException, NotImplementedError, TypeError) as error:
+    except (pl.exceptions.PolarsError, pa.ArrowException, OSError, NotImplementedError, TypeError) as error:
         return f"polars can't write it as Parquet: {error}"
     changed = [name for name, kind in frame.schema.items() if back.get(name) != kind]
     changed += [n for n, kind in zip(frame.columns, types, strict=True) if not can_hash(kind)]
@@ -90,7 +90,7 @@ def _lost_in_arrow(columns: tuple[tuple[str, Any], ...]) -> str:
     try:
         pq.write_table(pl.DataFrame(schema=schema).to_arrow(), file)
         back = of_arrow(pq.ParquetFile(file).read(use_threads=False)).schema
-    except (pl.exceptions.PolarsError, pa.ArrowException, NotImplementedError, TypeError) as error:
+    except (pl.exceptions.PolarsError, pa.ArrowException, OSError, NotImplementedError, TypeError) as error:
         return f"Arrow can't write it as Parquet: {error}"
     return "" if back == schema else "Arrow does not keep its types"
 

@@ -68,6 +68,13 @@ def test_a_column_that_parquet_would_change_is_a_pickle_that_names_it(column: pa
     assert "column 'x'" in encoded.info["why"]
 
 
+def test_a_type_that_the_writer_refuses_is_a_pickle_that_says_why() -> None:
+    encoded = check_roundtrip(pa.table({"x": pa.array([100], pa.decimal128(5, -2))}))
+
+    assert encoded.encoding == "pickle"
+    assert "Parquet can't hold it" in encoded.info["why"]
+
+
 def test_metadata_and_nullability_come_back() -> None:
     schema = pa.schema(
         [pa.field("a", pa.int64(), nullable=False, metadata={"unit": "m"})], metadata={"source": "survey"}

@@ -235,6 +235,10 @@ def test_column_labels_come_back_exactly(labels: Any) -> None:
         (pd.DataFrame({"a": [1]}).set_flags(allows_duplicate_labels=False), "flags"),
         (pd.Series([1], name=("a", "b")), "its name ('a', 'b')"),
         (
+            pd.DataFrame({"a": [1, 2]}, index=pd.date_range("2024", periods=2, freq=pd.DateOffset(months=1))),
+            "the index has frequency",
+        ),
+        (
             pd.DataFrame({"a": [1]}, index=pd.Index([(1, "a")], tupleize_cols=False)),
             "the index holds objects",
         ),
