@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from daskflow.dashboard import render
+from daskflow.dashboard.details import readable
 from daskflow.dashboard.plot import Plot
 from daskflow.dashboard.view import View
 from daskflow.errors import DaskflowException
@@ -104,7 +105,7 @@ class _Page:
         runs = self._source.runs()
         view = self._view
         if not view.flow and not _lists(view) and getattr(self._source, "opens_latest", False) and runs:
-            view = View(flow=runs[0]["flow"], run=runs[0]["run"])
+            view = replace(view, flow=runs[0]["flow"], run=runs[0]["run"])
         model = self._source.model(view.flow, view.run) if view.flow else None
         if model is None:
             trouble = getattr(self._source, "trouble", "")
@@ -133,7 +134,10 @@ class _Page:
         if view.task:
             row = model.task(view.step, view.task)
             detail, table, trouble = self._details.of(view, model)
-            found["task"] = render.task(_with_tail(detail, model), row, table, view, trouble)
+            if row is not None and row["state"] in ("running", "waiting") and detail is None:
+                trouble = ""  # a store has nothing of it before it has written something
+            tail = model.tail(view.step, view.task)
+            found["task"] = render.task(_with_tail(detail, tail), row, tail, table, view, trouble)
         return found
 
     def _draw(self, model: RunModel, steps: list[dict[str, Any]], now: float) -> None:
@@ -200,14 +204,14 @@ class _Details:
         return detail, table, ""
 
 
-def _with_tail(detail: dict[str, Any] | None, model: RunModel) -> dict[str, Any] | None:
+def _with_tail(detail: dict[str, Any] | None, tail: dict[str, list[str]]) -> dict[str, Any] | None:
     """A task's detail with the lines that were told, if the store has none yet."""
     if detail is None or detail["state"] != "running":
         return detail
     logs = dict(detail["logs"])
-    for stream, lines in model.tail(detail["step"], detail["task"]).items():
+    for stream, lines in tail.items():
         if stream in logs and not logs[stream]["lines"]:
-            logs[stream] = {"lines": lines, "bytes": sum(map(len, lines)), "cut": False}
+            logs[stream] = {"lines": list(map(readable, lines)), "bytes": sum(map(len, lines)), "cut": False}
     return detail | {"logs": logs}
 
 
@@ -221,7 +225,7 @@ def _of_interest(steps: list[dict[str, Any]]) -> str:
 
 
 def _lists(view: View) -> bool:
-    return bool(view.find or view.status or view.begin)
+    return bool(view.find or view.status or view.begin or view.all)
 
 
 def _query(doc: Document) -> str:

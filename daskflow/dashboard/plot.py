@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from daskflow.dashboard.render import FAILED_COLOUR
+from daskflow.dashboard.render import FAILED_COLOUR, short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,12 +95,8 @@ class Plot:
             every = len(names) // MOST_LABELS + 1
             ticks = [number + 0.5 for number in range(0, len(names), every)]
             self.figure.yaxis.ticker.ticks = ticks
-            self.figure.yaxis.major_label_overrides = {tick: _short(names[int(tick)]) for tick in ticks}
+            self.figure.yaxis.major_label_overrides = {tick: short(names[int(tick)], 28) for tick in ticks}
         self.bars.data = _columns(timeline, colours)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 28 else f"{name[:13]}…{name[-14:]}"
 
 
 def _columns(timeline: Mapping[str, Any], colours: Mapping[str, str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from daskflow.dashboard.details import readable
 from daskflow.dashboard.graph import HEIGHT, WIDTH, drawn
 from daskflow.dashboard.view import PAGE
 
@@ -71,12 +72,14 @@ def tasks(model: RunModel, step: dict[str, Any] | None, view: View) -> str:
 def task(
     detail: dict[str, Any] | None,
     row: dict[str, Any] | None,
+    tail: dict[str, list[str]],
     table: dict[str, Any] | None,
     view: View,
     trouble: str,
 ) -> str:
-    """One task. ``row`` is what the model has of it, ``trouble`` why there is no detail."""
-    return _part("task.html", detail=detail, row=row, table=table, view=view, trouble=trouble)
+    """One task. ``row`` and ``tail`` are what the model has of it, ``trouble`` is why there is no detail."""
+    lines = {stream: list(map(readable, told)) for stream, told in tail.items()}
+    return _part("task.html", detail=detail, row=row, tail=lines, table=table, view=view, trouble=trouble)
 
 
 def runs(heads: Sequence[dict[str, Any]], view: View, trouble: str) -> str:
@@ -148,6 +151,12 @@ def count(value: int) -> str:
     )
 
 
+def short(name: str, longest: int = 22) -> str:
+    """A name of which the middle is left out if it is too long: names that many have often differ at their ends."""
+    half = longest // 2
+    return name if len(name) <= longest else f"{name[: half - 1]}…{name[-half:]}"
+
+
 def moment(value: float | None) -> str:
     """A time, in the zone of this machine."""
     try:
@@ -186,6 +195,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"seconds": seconds, "bytes": size, "count": count, "moment": moment}
+    found.filters |= {"seconds": seconds, "bytes": size, "count": count, "moment": moment, "short": short}
     found.globals |= {"symbols": SYMBOLS}
     return found

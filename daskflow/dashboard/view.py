@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -28,6 +28,8 @@ class View:
         Which table of the task is shown, and from which column.
     find, status, begin
         Which runs are listed: with these words, of this status, from which one.
+    all
+        1 to list runs where else the latest one would be shown.
     """
 
     flow: str = ""
@@ -43,6 +45,7 @@ class View:
     find: str = ""
     status: str = ""
     begin: int = 0
+    all: int = 0
 
     @classmethod
     def of(cls, query: str) -> View:
@@ -62,7 +65,7 @@ class View:
     @property
     def query(self) -> str:
         """The inverse of :meth:`of`."""
-        return urlencode({name: value for name, value in asdict(self).items() if value})
+        return urlencode({name: value for name, value in vars(self).items() if value})
 
     def but(self, **changes: Any) -> str:
         """The address of a view that differs."""
@@ -74,7 +77,7 @@ class View:
 
     def list(self) -> str:
         """The address of the list of runs, as it was."""
-        return f"?{View(find=self.find, status=self.status, begin=self.begin).query}"
+        return f"?{View(find=self.find, status=self.status, begin=self.begin, all=1).query}"
 
     def sorted_by(self, column: str) -> str:
         """The address of the step's tasks in the order of a column; of that of the others, if they are in that order."""

@@ -143,6 +143,7 @@ class Written:
         execution = f"{fields.get('attempt', 0)}.x{task.task_id.replace('-', '_').replace('.', '_')}"
         writer = ArtifactWriter(self.store, task, execution)
         refs = {key: writer.save(key, value) for key, value in (artifacts or {}).items()}
+        refs |= {} if graph is None else {"_graph_info": graph}
         known = {"attempt": 0, "status": "ok", "started": timestamp_of(at), "finished": timestamp_of(at + 1)}
         record = TaskRecord(
             self.store.flow, self.store.run, task.step, task.task_id, execution=execution, artifacts=refs,

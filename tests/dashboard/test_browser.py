@@ -172,9 +172,10 @@ def test_a_server_that_comes_back_is_found_again(look: Look, troubles: Path) -> 
         look.at(ui.page(flow="Trouble", run="1"))
         port = ui.origin.rpartition(":")[2]
     look.page.wait_for_selector("#df-gone:not([hidden])", timeout=30_000)
+    look.page.evaluate("window.was_here = true")
     with ui_of(troubles, "--port", port):
-        look.page.wait_for_selector("#df-gone", state="hidden", timeout=30_000)
-        look.page.wait_for_selector("body[data-ready=yes]")
+        anew = "window.was_here === undefined && document.body.dataset.ready === 'yes'"
+        look.page.wait_for_function(anew, timeout=30_000)
         look.page.click("#df-graph [data-step=left]")
         look.page.wait_for_selector("#df-tasks h2:text-is('left')")
         look.page.goto("about:blank")

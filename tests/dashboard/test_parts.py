@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import combinations
 
 import pytest
+from bokeh.document import Document
 from hypothesis import given
 from hypothesis import strategies as st
 
 from daskflow.dashboard import render
+from daskflow.dashboard.events import Committed, Lines, Planned, Progress, Started
 from daskflow.dashboard.graph import HEIGHT, WIDTH, drawn
 from daskflow.dashboard.model import RunModel
+from daskflow.dashboard.page import document
 from daskflow.dashboard.view import View
+from daskflow.errors import NotFound
 
 
 def step(name: str, *following: str, kind: str = "linear", **more: object) -> dict:
@@ -97,3 +103,83 @@ def test_durations_are_told_for_people(value: float | None, text: str):
 )
 def test_bytes_are_told_for_people(value: float | None, text: str):
     assert render.size(value) == text
+
+
+def test_nothing_of_bokeh_is_loaded_before_someone_looks():
+    modules = "model, events, page, api, details, stored, following"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; from daskflow.dashboard import {modules}; print(*sys.modules)"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    loaded = set(done.stdout.split())
+    assert not loaded & {"bokeh", "tornado", "jinja2", "pandas", "pyarrow", "distributed"}
+
+
+class One:
+    """A source of one run, as a scheduler has it."""
+
+    opens_latest = True
+
+    def __init__(self, model: RunModel) -> None:
+        self._model = model
+
+    def runs(self) -> list[dict]:
+        return [self._model.head()]
+
+    def model(self, flow: str, run: str) -> RunModel | None:
+        return self._model if (flow, run) == (self._model.flow, self._model.run) else None
+
+    def detail(self, *task: str) -> dict:
+        raise NotFound("It has not begun.")
+
+
+def parts_of(doc: Document) -> dict[str, str]:
+    return {name: values[0] for name, values in doc.get_model_by_name("parts").data.items()}
+
+
+def ask(doc: Document, query: str) -> dict[str, str]:
+    """What the page shows for an address; it may take a thread or two."""
+    doc.get_model_by_name("view").data = {"query": [query]}
+    return parts_of(doc)
+
+
+def test_a_scheduler_shows_its_latest_run_and_lists_all_when_asked():
+    model = RunModel("F", "1")
+    model.apply(Planned("fit", 20))
+    doc = Document()
+    document(One(model))(doc)
+
+    assert parts_of(doc)["mode"] == "run"
+    assert ask(doc, "?all=1")["mode"] == "runs"
+    assert "There is no run F/9" in ask(doc, "?flow=F&run=9")["runs"]
+
+
+def test_a_task_that_runs_and_has_stored_nothing_shows_what_it_wrote():
+    model = RunModel("F", "1")
+    model.apply(Started("fit", "4..9", 6, 1e9, "here", 7))
+    model.apply(Progress("fit", "4..9", 2))
+    model.apply(Lines("fit", "4", "stdout", ["<b>half</b> \x1b[1mway"]))
+    doc = Document()
+    document(One(model))(doc)
+
+    shown = ask(doc, "?step=fit&task=4")["task"]
+
+    assert "&lt;b&gt;half&lt;/b&gt; way" in shown
+    assert "2 of 6 done" in shown
+
+
+def test_the_page_moves_with_the_model():
+    model = RunModel("F", "1")
+    model.apply(Planned("fit", 2))
+    doc = Document()
+    document(One(model))(doc)
+    (callback,) = doc.session_callbacks
+    assert "0 of 2 known tasks done" in parts_of(doc)["head"]
+
+    model.apply(Committed("fit", {"task": ["0", "1"], "seconds": [1.0, 2.0], "started": [0.0, 0.0]}))
+    callback.callback()
+
+    assert "2 of 2 known tasks done" in parts_of(doc)["head"]
+    bars = doc.get_model_by_name("timeline").renderers[0].data_source
+    assert list(bars.data["right"]) == [1.0, 2.0]
