@@ -209,6 +209,25 @@ def test_a_run_in_a_bucket_is_read_as_any_other(
     assert table["total_rows"] == 30
 
 
+def test_of_a_run_in_a_bucket_that_is_over_the_indices_are_read(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in bucket.environment.items():
+        monkeypatch.setenv(name, value)
+    assert ran(bucket.url(), "--isolate", "--worst", "99", environment=bucket.environment).returncode == 0
+    storage = storage_at(bucket.url())
+    records = [key for key in bucket.objects() if "/fit/" in key and key.endswith("task.json")]
+    for key in records[1:]:  # what the index has needs no record
+        bucket.client.put_object(Bucket=bucket.name, Key=key, Body=b"{")
+
+    followed = Followed(RunStore(storage, "Trouble", "1"))
+
+    assert followed.counts("fit") == {"known": 12, "done": 12}
+    columns, _ = followed.model.tasks("fit", sort_by="task")
+    assert columns["value"] == [str(number) for number in range(12)]
+    assert None not in columns["seconds"]
+
+
 def test_of_a_log_of_two_hundred_megabytes_only_the_end_is_read(tmp_path: Path):
     written = Written(tmp_path, {"start": {}})
     path = "F/1/start/0/0.x0/stdout.log"
