@@ -12,7 +12,7 @@ from daskflow.client.index import read_index
 from daskflow.client.rows import facts_in, facts_of
 from daskflow.dashboard.events import Committed, Failed, Planned, Started, Told
 from daskflow.dashboard.heads import head_of, shown
-from daskflow.dashboard.step_model import LONGEST_TEXT
+from daskflow.dashboard.task_rows import LONGEST_TEXT
 from daskflow.errors import DaskflowException
 from daskflow.pathspec import TaskName, TaskRange
 from daskflow.store.layout import PARAMETERS, began_at
@@ -75,8 +75,12 @@ class Follower:
             text = getattr(error, "message", f"The run's record is damaged: {error!r}.")
             self._say({"status": "damaged", "reason": text, "damaged": [text]})
             return
-        over, was_over = head["status"] != "running", self.is_over
-        if over and was_over:
+        over = head["status"] != "running"
+        if (
+            over
+            and self.is_over
+            and all(self._told.get(name) == head[name] for name in ("status", "finished"))
+        ):
             self._say(head)
             return
         last = {name: head.pop(name) for name in ("status", "finished")}

@@ -104,6 +104,26 @@ def test_what_comes_later_is_told_at_the_next_look(tmp_path: Path):
     assert followed.counts("fit") == {"known": 3, "waiting": 1, "done": 2, "retried": 1}
 
 
+def test_a_run_that_was_continued_while_nobody_looked_is_read_again(tmp_path: Path):
+    written = Written(tmp_path, STEPS)
+    split(written, 2)
+    written.ended("failed", "why")
+    followed = Followed(written.store)
+    assert followed.counts("fit") == {"known": 2, "waiting": 2}
+
+    item(written, 0, 2)
+    item(written, 1, 2)
+    storage, layout = written.store.storage, written.store.layout
+    storage.create(layout.driver(1), b'{"format": 1}')
+    storage.create(
+        layout.driver_end(1), b'{"format": 1, "ended": "2026-01-01T00:00:00Z", "status": "successful"}'
+    )
+    followed.look()
+
+    assert followed.counts("fit") == {"known": 2, "done": 2}
+    assert followed.model.head()["status"] == "successful"
+
+
 def driver_here() -> bytes:
     """The record of a driver that lives as long as this process."""
     from daskflow.store.sessions import _who
