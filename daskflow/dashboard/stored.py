@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -11,17 +12,21 @@ from daskflow.dashboard import details
 from daskflow.dashboard.following import Follower
 from daskflow.dashboard.heads import head_of
 from daskflow.dashboard.model import RunModel
-from daskflow.errors import DaskflowException
-from daskflow.store.runs import RunStore, flows, run_numbers
+from daskflow.errors import DaskflowException, NotFound
+from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from daskflow.dashboard.events import Event
 
 PATIENCE_SECONDS = 0.4
 """How long a first look may take before a page is shown that lacks some of it."""
-PAUSE_SECONDS = 0.7
+PAUSE_SECONDS, REMOTE_PAUSE_SECONDS = 0.7, 2.0
 """Between two looks at a run, or at the list of runs."""
+OVER_SECONDS, REMOTE_OVER_SECONDS = 5.0, 60.0
+"""After which a run in the list that is over is looked at again."""
 APPLY_SECONDS = 0.15
 """How long events are applied at a time: the pages of others want to move too."""
 READ_SECONDS = 60.0
@@ -29,6 +34,7 @@ READ_SECONDS = 60.0
 MOST_RUNS = 20
 """Runs that are kept at hand."""
 AT_ONCE = 16
+_log = logging.getLogger(__name__)
 
 
 class StoreSource:
@@ -48,7 +54,9 @@ class StoreSource:
         self._pool = ThreadPoolExecutor(4, "daskflow-read")
         self._followed: dict[tuple[str, str], _Followed] = {}
         self._heads: dict[tuple[str, str], dict[str, Any]] = {}
-        self._listed = _Looks(self._list)
+        self._read_at: dict[tuple[str, str], float] = {}
+        pause = REMOTE_PAUSE_SECONDS if self._storage.remote else PAUSE_SECONDS
+        self._listed = _Looks(self._list, pause)
         self.trouble = ""
         """Why the list of runs can't be read; empty if it can."""
 
@@ -102,9 +110,11 @@ class StoreSource:
     def _list(self) -> None:
         try:
             names = [
-                (flow, str(number))
-                for flow in flows(self._storage)
-                for number in run_numbers(self._storage, flow)
+                (flow, number)
+                for flow in self._storage.names("")
+                if flow.isidentifier()
+                for number in self._storage.names(flow)
+                if number.isdecimal()
             ]
         except DaskflowException as error:
             self.trouble = error.message
@@ -112,19 +122,30 @@ class StoreSource:
         self.trouble = ""
         for gone in self._heads.keys() - set(names):
             del self._heads[gone]
-        names.sort(key=lambda name: int(name[1]), reverse=True)
-        if not self._storage.remote:
-            for name in names:
-                self._heads[name] = self._head(name)
-            return
-        with ThreadPoolExecutor(AT_ONCE, "daskflow-heads") as pool:
-            for name, head in zip(names, pool.map(self._head, names), strict=True):
-                self._heads[name] = head
+        old = [name for name in names if self._is_old(name)]
+        old.sort(key=lambda name: int(name[1]), reverse=True)
+        with ThreadPoolExecutor(AT_ONCE if self._storage.remote else 1, "daskflow-heads") as pool:
+            for name, head in zip(old, pool.map(self._head, old), strict=True):
+                self._read_at[name] = time.monotonic()
+                if head is not None:
+                    self._heads[name] = head
 
-    def _head(self, name: tuple[str, str]) -> dict[str, Any]:
+    def _is_old(self, name: tuple[str, str]) -> bool:
+        """Whether a run's head is to be read again: one that is over changes by new tags, or if it is continued."""
+        head = self._heads.get(name)
+        if head is None or head["status"] == "running":
+            return True
+        return time.monotonic() - self._read_at[name] > (
+            REMOTE_OVER_SECONDS if self._storage.remote else OVER_SECONDS
+        )
+
+    def _head(self, name: tuple[str, str]) -> dict[str, Any] | None:
+        """What is known of a run; None if it is none, or not yet one."""
         flow, run = name
         try:
             return {"flow": flow, "run": run} | head_of(RunStore(self._storage, flow, run))
+        except NotFound:
+            return None
         except DaskflowException as error:
             reason = error.message
         except Exception as error:  # noqa: BLE001 - a run that holds something strange must not hide the others
@@ -135,15 +156,16 @@ class StoreSource:
 class _Looks:
     """Something that is done in a thread each time someone asks, but not while it is done, nor too often."""
 
-    def __init__(self, do: Any) -> None:
+    def __init__(self, do: Callable[[], None], pause: float) -> None:
         self._do = do
+        self._pause = pause
         self._future: Future[None] | None = None
         self._last = 0.0
 
     def look(self, pool: ThreadPoolExecutor) -> None:
         """Begin another look unless that is too early; the first one is waited for, a little."""
         first = self._future is None
-        if self._future is None or (self._future.done() and time.monotonic() - self._last > PAUSE_SECONDS):
+        if self._future is None or (self._future.done() and time.monotonic() - self._last > self._pause):
             self._future = pool.submit(self._timed)
         if first:
             wait([self._future], PATIENCE_SECONDS)
@@ -156,6 +178,8 @@ class _Looks:
     def _timed(self) -> None:
         try:
             self._do()
+        except Exception:  # noqa: BLE001 - the page shows what was read before
+            _log.exception("What a store holds could not be read.")
         finally:
             self._last = time.monotonic()
 
@@ -166,7 +190,8 @@ class _Followed:
         self.in_a_hurry = False
         """Whether whatever has come is to be applied at the next time."""
         self._events: deque[Event] = deque()
-        self.looks = _Looks(Follower(store, self._events.append).look)
+        pause = REMOTE_PAUSE_SECONDS if store.storage.remote else PAUSE_SECONDS
+        self.looks = _Looks(Follower(store, self._events.append).look, pause)
 
     def apply(self) -> None:
         """Let the model know what has come."""

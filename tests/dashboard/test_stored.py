@@ -104,6 +104,26 @@ def test_what_comes_later_is_told_at_the_next_look(tmp_path: Path):
     assert followed.counts("fit") == {"known": 3, "waiting": 1, "done": 2, "retried": 1}
 
 
+def test_a_run_that_was_continued_while_nobody_looked_is_read_again(tmp_path: Path):
+    written = Written(tmp_path, STEPS)
+    split(written, 2)
+    written.ended("failed", "why")
+    followed = Followed(written.store)
+    assert followed.counts("fit") == {"known": 2, "waiting": 2}
+
+    item(written, 0, 2)
+    item(written, 1, 2)
+    storage, layout = written.store.storage, written.store.layout
+    storage.create(layout.driver(1), b'{"format": 1}')
+    storage.create(
+        layout.driver_end(1), b'{"format": 1, "ended": "2026-01-01T00:00:00Z", "status": "successful"}'
+    )
+    followed.look()
+
+    assert followed.counts("fit") == {"known": 2, "done": 2}
+    assert followed.model.head()["status"] == "successful"
+
+
 def driver_here() -> bytes:
     """The record of a driver that lives as long as this process."""
     from daskflow.store.sessions import _who
@@ -207,6 +227,25 @@ def test_a_run_in_a_bucket_is_read_as_any_other(
     source.close()
     assert found["error"]["exception"] == "item 11 is <b>too bad</b>"
     assert table["total_rows"] == 30
+
+
+def test_of_a_run_in_a_bucket_that_is_over_the_indices_are_read(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in bucket.environment.items():
+        monkeypatch.setenv(name, value)
+    assert ran(bucket.url(), "--isolate", "--worst", "99", environment=bucket.environment).returncode == 0
+    storage = storage_at(bucket.url())
+    records = [key for key in bucket.objects() if "/fit/" in key and key.endswith("task.json")]
+    for key in records[1:]:  # what the index has needs no record
+        bucket.client.put_object(Bucket=bucket.name, Key=key, Body=b"{")
+
+    followed = Followed(RunStore(storage, "Trouble", "1"))
+
+    assert followed.counts("fit") == {"known": 12, "done": 12}
+    columns, _ = followed.model.tasks("fit", sort_by="task")
+    assert columns["value"] == [str(number) for number in range(12)]
+    assert None not in columns["seconds"]
 
 
 def test_of_a_log_of_two_hundred_megabytes_only_the_end_is_read(tmp_path: Path):
