@@ -81,6 +81,10 @@ class Narrator:
         """So many tasks of a process are done."""
         return [Progress(spec.name.step, spec.tasks.ids, done)]
 
+    def lost(self, spec: TaskSpec) -> list[Event]:
+        """A process has gone with its worker."""
+        return [Back(spec.name.step, spec.tasks.ids, spec.count)]
+
     def committed(self, found: TaskRecord | Chunk, process: str = "", reused: bool = False) -> list[Event]:
         """Tasks are in the store."""
         if not isinstance(found, Chunk):
