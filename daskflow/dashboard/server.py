@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import logging
 import secrets
 import socket
 from pathlib import Path
@@ -63,6 +64,7 @@ async def _serve(store: str, host: str, port: int | None, tell: Callable[[str], 
     for each in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(each, over.set)
     await over.wait()
+    logging.disable()  # pages that are open lose their connection, and nobody needs to be told
     server.stop()
     app.stop()
     source.close()
