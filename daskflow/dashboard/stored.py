@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 from daskflow.dashboard import details
+from daskflow.dashboard.events import Committed
 from daskflow.dashboard.following import Follower
 from daskflow.dashboard.heads import head_of
 from daskflow.dashboard.model import RunModel
@@ -29,8 +31,10 @@ OVER_SECONDS, REMOTE_OVER_SECONDS = 5.0, 60.0
 """After which a run in the list that is over is looked at again."""
 APPLY_SECONDS = 0.15
 """How long events are applied at a time: the pages of others want to move too."""
-READ_SECONDS = 60.0
-"""How long the API waits for all of a run."""
+MOST_WAITING = 20_000
+"""Tasks that were read and that their model was not told of yet, more or less."""
+MOMENT_SECONDS, UNWATCHED_SECONDS = 0.1, 10.0
+"""How long who wants all of a run is kept waiting at a time, and how long what was read waits for someone who looks."""
 MOST_RUNS = 20
 """Runs that are kept at hand."""
 AT_ONCE = 16
@@ -86,12 +90,10 @@ class StoreSource:
         followed.apply()
         return followed.model
 
-    def read(self, flow: str, run: str) -> None:
-        """Return once all of a run has been read that there was; to be called in a thread. :meth:`model` then tells of it."""
+    def read(self, flow: str, run: str) -> bool:
+        """Wait a moment; whether all of a run has been read that there was. To be called in a thread, :meth:`model` after it."""
         followed = self._followed.get((flow, run))
-        if followed is not None:
-            followed.looks.first_is_over(READ_SECONDS)
-            followed.in_a_hurry = True
+        return followed is None or followed.is_read()
 
     def detail(self, flow: str, run: str, step: str, task: str) -> dict[str, Any]:
         """See :func:`daskflow.dashboard.details.detail`."""
@@ -170,35 +172,61 @@ class _Looks:
         if first:
             wait([self._future], PATIENCE_SECONDS)
 
-    def first_is_over(self, seconds: float) -> None:
-        """Wait for the first time that it is done."""
-        if self._future is not None:
-            wait([self._future], seconds)
+    def is_over(self, seconds: float) -> bool:
+        """Wait a while; whether it is done."""
+        return self._future is None or bool(wait([self._future], seconds).done)
 
     def _timed(self) -> None:
         try:
             self._do()
+        except _NobodyLooksError:  # who comes again gets the rest
+            pass
         except Exception:  # noqa: BLE001 - the page shows what was read before
             _log.exception("What a store holds could not be read.")
         finally:
             self._last = time.monotonic()
 
 
+class _NobodyLooksError(Exception):
+    """What was read is not wanted any more."""
+
+
 class _Followed:
+    """A run, what is known of it, and what was read and is not yet told to its model."""
+
     def __init__(self, store: RunStore) -> None:
         self.model = RunModel(store.flow, store.run)
-        self.in_a_hurry = False
-        """Whether whatever has come is to be applied at the next time."""
-        self._events: deque[Event] = deque()
+        self._events: deque[tuple[int, Event]] = deque()
+        self._waiting = 0
+        self._changed = threading.Condition()
+        self._in_a_hurry = False
         pause = REMOTE_PAUSE_SECONDS if store.storage.remote else PAUSE_SECONDS
-        self.looks = _Looks(Follower(store, self._events.append).look, pause)
+        self.looks = _Looks(Follower(store, self._take).look, pause)
+
+    def is_read(self) -> bool:
+        """Wait a moment; whether there is no more to come. The next :meth:`apply` takes all there is."""
+        self._in_a_hurry = True
+        return self.looks.is_over(MOMENT_SECONDS)
 
     def apply(self) -> None:
         """Let the model know what has come."""
         end = time.monotonic() + APPLY_SECONDS
-        while self._events and (self.in_a_hurry or time.monotonic() < end):
-            self.model.apply(self._events.popleft())
-        self.in_a_hurry = False
+        while self._events and (self._in_a_hurry or time.monotonic() < end):
+            with self._changed:
+                size, event = self._events.popleft()
+                self._waiting -= size
+                self._changed.notify()
+            self.model.apply(event)
+        self._in_a_hurry = False
+
+    def _take(self, event: Event) -> None:
+        """Keep an event for the model, once there is room: a store is read faster than a page takes notice."""
+        size = len(event.columns["task"]) if isinstance(event, Committed) else 1
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._waiting < MOST_WAITING, UNWATCHED_SECONDS):
+                raise _NobodyLooksError
+            self._waiting += size
+            self._events.append((size, event))
 
 
 def _is_name(flow: str, run: str) -> bool:

@@ -7,6 +7,7 @@ import http.client
 import json
 import socket
 import urllib.error
+import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +105,18 @@ def test_what_is_asked_for_wrongly_is_told(troubles_ui: Ui, path: str, status: i
 )
 def test_other_paths_lead_nowhere(troubles_ui: Ui, path: str):
     assert get(f"{troubles_ui.origin}/daskflow/api/{path}")[0] == 404
+
+
+def test_names_may_have_letters_of_any_language(tmp_path: Path):
+    written = Written(tmp_path, {"start": {}, "prüfen": {}}, flow="Größe")
+    written.task("prüfen/0")
+    written.ended()
+
+    with ui_of(tmp_path) as ui:
+        path = urllib.parse.quote("runs/Größe/1/prüfen")
+        assert asked(ui, path)["tasks"][0]["state"] == "done"
+        assert asked(ui, f"{path}/0")["task"]["step"] == "prüfen"
+        assert "prüfen" in get(ui.page(flow="Größe", run="1", step="prüfen", task="0"))[1]
 
 
 def test_the_api_has_all_tasks_of_a_run_that_nobody_looked_at_before(tmp_path: Path):

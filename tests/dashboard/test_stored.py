@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas
 import pytest
+from bokeh.document import Document
 from pages import Written, ran
 from watching import wait_until
 
 from daskflow.dashboard import details
 from daskflow.dashboard.following import Follower
 from daskflow.dashboard.model import RunModel
+from daskflow.dashboard.page import document
 from daskflow.dashboard.stored import StoreSource
 from daskflow.errors import NotFound
 from daskflow.store.runs import RunStore
@@ -124,6 +126,25 @@ def test_a_run_that_was_continued_while_nobody_looked_is_read_again(tmp_path: Pa
     assert followed.model.head()["status"] == "successful"
 
 
+def test_what_is_read_waits_for_who_looks_and_whoever_comes_back_gets_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("daskflow.dashboard.stored.MOST_WAITING", 5)
+    monkeypatch.setattr("daskflow.dashboard.stored.UNWATCHED_SECONDS", 0.01)
+    written = Written(tmp_path, {"start": {}, "fit": {}})
+    for number in range(500):
+        written.task(f"fit/{number}", at=1e9 + number)
+    written.ended()
+    source = StoreSource(str(tmp_path))
+
+    def all_done() -> bool:
+        model = source.model("F", "1")
+        return model is not None and model.head()["done"] == 500
+
+    wait_until(all_done)
+    source.close()
+
+
 def driver_here() -> bytes:
     """The record of a driver that lives as long as this process."""
     from daskflow.store.sessions import _who
@@ -188,8 +209,18 @@ def test_whatever_is_damaged_of_a_run_it_can_be_looked_at(tmp_path: Path, path: 
     followed = Followed(RunStore(LocalStorage(str(tmp_path)), "F", "1"))
     source = StoreSource(str(tmp_path))
     (head,) = source.runs()
+    doc = Document()
+    document(source)(doc)
+    for query in (
+        "?all=1",
+        "?flow=F&run=1",
+        "?flow=F&run=1&step=fit&task=0",
+        "?flow=F&run=1&step=start&task=0",
+    ):
+        doc.get_model_by_name("view").data = {"query": [query]}
     source.close()
 
+    assert doc.get_model_by_name("parts").data["mode"] == ["run"]
     assert followed.model.head()["flow"] == "F"
     assert head["run"] == "1"
 
