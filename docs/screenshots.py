@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -12,8 +13,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from playwright.sync_api import Page, sync_playwright
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HERE = Path(__file__).parent
 IMAGES = HERE / "images"
@@ -23,7 +28,7 @@ SIZE = {"width": 1280, "height": 800}
 
 def main() -> None:
     """Make all of them."""
-    with tempfile.TemporaryDirectory() as folder:
+    with folder_called("rain") as folder:
         blocks = re.findall(
             r"^```python\n(# file: rain.py.*?)^```$",
             (HERE / "watching-a-run.md").read_text(),
@@ -45,6 +50,17 @@ def main() -> None:
         finally:
             ui.terminate()
             ui.wait()
+
+
+@contextlib.contextmanager
+def folder_called(name: str) -> Iterator[str]:
+    """A new folder, whose path is in the pictures."""
+    folder = Path(tempfile.gettempdir(), name)
+    folder.mkdir()
+    try:
+        yield str(folder)
+    finally:
+        shutil.rmtree(folder)
 
 
 def run(folder: str, *words: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import click
 
 from daskflow import settings
@@ -32,3 +35,5 @@ def ui(datastore: str | None, port: int | None, host: str) -> None:
         click.echo(f"The runs in {store}: {address}\nCtrl-C ends it.")
 
     serve(store, host, port, tell)
+    sys.stdout.flush()
+    os._exit(0)  # whatever a thread still reads, it reads for nobody

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 VERSION = 1
 LIMIT, MOST = 100, 1000
 """How long lists are unless asked otherwise, and at most."""
-_NAME = r"([A-Za-z_][A-Za-z0-9_]*)"
+_NAME = r"([^/]+)"
 
 
 def routes(source: Source) -> list[tuple[str, Any, dict[str, Any]]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from daskflow.client.rows import facts_of
 from daskflow.dashboard.heads import command
-from daskflow.dashboard.step_model import cut
+from daskflow.dashboard.task_rows import cut
 from daskflow.errors import DamagedRecord, DaskflowException, NotFound, StoreError
 from daskflow.pathspec import TaskName, TaskRange, TaskSet, task_id
 from daskflow.store import tables

@@ -96,6 +96,10 @@ class Feed:
         """So many tasks of a process are done."""
         self._put("progress", spec, done)
 
+    def lost(self, spec: TaskSpec) -> None:
+        """A process has gone with its worker."""
+        self._put("lost", spec)
+
     def committed(self, found: TaskRecord | Chunk, process: str = "") -> None:
         """Tasks are in the store."""
         self._put("committed", found, process)

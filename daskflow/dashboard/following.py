@@ -7,10 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from daskflow.client.frames import FACTS
+from daskflow.client.index import read_index
 from daskflow.client.rows import facts_in, facts_of
 from daskflow.dashboard.events import Committed, Failed, Planned, Started, Told
 from daskflow.dashboard.heads import head_of, shown
-from daskflow.dashboard.step_model import LONGEST_TEXT
+from daskflow.dashboard.task_rows import LONGEST_TEXT
 from daskflow.errors import DaskflowException
 from daskflow.pathspec import TaskName, TaskRange
 from daskflow.store.layout import PARAMETERS, began_at
@@ -18,7 +20,7 @@ from daskflow.store.records import TaskRecord
 from daskflow.store.runs import is_task_id, natural_order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from daskflow.dashboard.events import Event
     from daskflow.store.chunks import Chunk
@@ -61,6 +63,7 @@ class Follower:
         self._told: dict[str, Any] = {}
         self._settled: set[str] = set()
         self._has_origin = True
+        self._nothing_follows = False
         self.is_over = False
 
     def look(self) -> None:
@@ -72,12 +75,17 @@ class Follower:
             text = getattr(error, "message", f"The run's record is damaged: {error!r}.")
             self._say({"status": "damaged", "reason": text, "damaged": [text]})
             return
-        over, was_over = head["status"] != "running", self.is_over
-        if over and was_over:
+        over = head["status"] != "running"
+        if (
+            over
+            and self.is_over
+            and all(self._told.get(name) == head[name] for name in ("status", "finished"))
+        ):
             self._say(head)
             return
         last = {name: head.pop(name) for name in ("status", "finished")}
         self._say(head if over else head | {"status": last["status"]})
+        self._nothing_follows = last["status"] == "successful"
         self._look_at_tasks()
         self._say(last | {"damaged": list(self._damaged.values())})
         self.is_over = over
@@ -125,10 +133,38 @@ class Follower:
                 self._tried(f"chunk {tasks}", lambda tasks=tasks: self._read_chunk(tasks))  # type: ignore[misc]
         done = self._done.setdefault(step, set())
         left = sorted((name for name in names if is_task_id(name) and name not in done), key=natural_order)
-        for batch in _batches(left):
+        if (
+            self._store.storage.remote
+            and self._nothing_follows
+            and len(left) > 1
+            and self._graph.is_plain(step)
+        ):
+            self._tried(f"index of {step}", lambda: self._read_index(step, left))
+        for batch in _batches(task for task in left if task not in done):
             self._read_alone(step, batch)
         if len(done) >= self._planned[step] > 0 and self._graph.before(step) <= self._settled:
             self._settled.add(step)
+
+    def _read_index(self, step: str, ids: list[str]) -> None:
+        """Tell of tasks that the step's index has: one request where each record would take one."""
+        known = read_index(self._store, step)
+        rows = [known[task] for task in ids if task in known]
+        if not rows:
+            return
+        sample = self._store.committed_alone(TaskName(step, rows[0]["task"]))
+        frames = [frame for frame in (sample.stack if sample else ()) if frame["kind"] == "foreach"][-1:]
+        for batch in _batches(rows):
+            columns = {name: [row.get(name) for row in batch] for name in FACTS if name in batch[0]}
+            tasks = [str(row["task"]) for row in batch]
+            if frames:
+                split = TaskName.of(frames[0]["split"]).step
+                keys = [
+                    (f"{split}/{task.rpartition('-')[0] or 0}", int(task.rpartition("-")[2]))
+                    for task in tasks
+                ]
+                columns["value"] = self._texts(keys)
+            self._tell(Committed(step, columns))
+            self._done[step].update(tasks)
 
     def _read_chunk(self, tasks: TaskRange) -> None:
         chunk = self._store.chunks.read(tasks)
@@ -244,7 +280,9 @@ class Follower:
     def _values(self, records: list[TaskRecord]) -> list[str | None]:
         """The items of tasks that each have a record; neighbours of one foreach are read at once."""
         frames = [[frame for frame in record.stack if frame["kind"] == "foreach"][-1:] for record in records]
-        keys = [(str(frame[0]["split"]), int(frame[0]["index"])) if frame else None for frame in frames]
+        return self._texts([(str(f[0]["split"]), int(f[0]["index"])) if f else None for f in frames])
+
+    def _texts(self, keys: Sequence[tuple[str, int] | None]) -> list[str | None]:
         texts: dict[tuple[str, int], str | None] = {}
         for split, first, count in _neighbours(sorted({key for key in keys if key is not None})):
             items = self._items(TaskName.of(split), first, count)
@@ -297,6 +335,11 @@ class _Graph:
         for name, step in steps.items():
             for to in step.get("next", ()):
                 self._before.setdefault(to, set()).add(name)
+
+    def is_plain(self, step: str) -> bool:
+        """Whether a step is no switch, and repeats nothing: its tasks' ids are the indices of foreaches."""
+        found = self.steps.get(step, {})
+        return bool(found) and found.get("type") != "switch" and step not in found.get("next", ())
 
     def before(self, step: str) -> set[str]:
         """The steps after which a step may come, but for itself."""

@@ -6,7 +6,7 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from daskflow.dashboard.step_model import cut
+from daskflow.dashboard.task_rows import cut
 from daskflow.store.records import moment
 from daskflow.store.sessions import how_it_ended, last_session, status
 from daskflow.store.tags import read_tags

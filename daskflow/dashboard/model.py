@@ -7,7 +7,8 @@ from math import isnan
 from typing import TYPE_CHECKING, Any, Protocol
 
 from daskflow.dashboard.events import Back, Committed, Failed, Lines, Planned, Progress, Started, Told
-from daskflow.dashboard.step_model import COLUMNS, StepModel, cut
+from daskflow.dashboard.step_model import StepModel
+from daskflow.dashboard.task_rows import COLUMNS, cut
 from daskflow.dashboard.timeline import Bar, Timeline
 
 if TYPE_CHECKING:

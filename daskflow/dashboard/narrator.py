@@ -52,7 +52,10 @@ class Narrator:
     def begun(self, facts: dict[str, Any], done: Sequence[TaskRange]) -> Iterator[Event]:
         """What the store says of the run, and of the tasks that are there."""
         yield Told(facts)
-        yield Told(_of_store(self._store))
+        try:
+            yield Told(_of_store(self._store))
+        except DaskflowException as error:
+            yield Told({"damaged": [error.message]})
         for tasks in done:
             yield from self._read(tasks, reused=True)
 
@@ -77,6 +80,10 @@ class Narrator:
     def progress(self, spec: TaskSpec, done: int) -> list[Event]:
         """So many tasks of a process are done."""
         return [Progress(spec.name.step, spec.tasks.ids, done)]
+
+    def lost(self, spec: TaskSpec) -> list[Event]:
+        """A process has gone with its worker."""
+        return [Back(spec.name.step, spec.tasks.ids, spec.count)]
 
     def committed(self, found: TaskRecord | Chunk, process: str = "", reused: bool = False) -> list[Event]:
         """Tasks are in the store."""
@@ -132,11 +139,14 @@ class Narrator:
             self._told.add(tasks)
             yield Committed(tasks.step, {"task": [name.task_id for name in tasks.names()]}, reused=reused)
             return
-        for piece, chunk in self._store.pieces(tasks):
-            record = None if chunk is not None else self._store.task(piece.name())
-            found = chunk.part(piece) if chunk is not None else record
-            if found is not None:
-                yield from self.committed(found, reused=reused)
+        try:
+            for piece, chunk in self._store.pieces(tasks):
+                record = None if chunk is not None else self._store.task(piece.name())
+                found = chunk.part(piece) if chunk is not None else record
+                if found is not None:
+                    yield from self.committed(found, reused=reused)
+        except DaskflowException as error:
+            yield Told({"damaged": [error.message]})
 
     def _of_record(self, record: TaskRecord) -> dict[str, list[Any]]:
         if not self._has_room(record.step, 1):

@@ -221,7 +221,7 @@ def _of_interest(steps: list[dict[str, Any]]) -> str:
         for step in steps:
             if step[of_interest]:
                 return str(step["name"])
-    return next((str(step["name"]) for step in reversed(steps) if step["known"]), "")
+    return next((str(step["name"]) for step in reversed(steps) if step["done"]), "")
 
 
 def _lists(view: View) -> bool:

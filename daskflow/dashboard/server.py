@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import logging
 import secrets
 import socket
 from pathlib import Path
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 PORT = 8788
 """Where the page is unless told otherwise; if that is taken, anywhere."""
-COOKIE = "daskflow-token"
 
 
 def serve(store: str, host: str, port: int | None, tell: Callable[[str], None]) -> None:
@@ -54,7 +54,7 @@ async def _serve(store: str, host: str, port: int | None, tell: Callable[[str], 
     token = None if _is_loopback(host) else secrets.token_urlsafe(24)
     shown = _shown(host)
     names = _names(host)
-    app = _application(source, [f"{name}:{number}" for name in names], token)
+    app = _application(source, [f"{name}:{number}" for name in names], token, f"daskflow-token-{number}")
     server = HTTPServer(app)
     server.add_sockets(sockets)
     app.initialize(IOLoop.current())
@@ -64,12 +64,13 @@ async def _serve(store: str, host: str, port: int | None, tell: Callable[[str], 
     for each in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(each, over.set)
     await over.wait()
+    logging.disable()  # pages that are open lose their connection, and nobody needs to be told
     server.stop()
     app.stop()
     source.close()
 
 
-def _application(source: StoreSource, hosts: list[str], token: str | None) -> Any:
+def _application(source: StoreSource, hosts: list[str], token: str | None, cookie: str) -> Any:
     """Tornado's application: the page, its files and the API, for those who may see them."""
     import distributed
     from bokeh.application import Application
@@ -81,10 +82,12 @@ def _application(source: StoreSource, hosts: list[str], token: str | None) -> An
 
     class Guarded(BokehTornado):  # type: ignore[misc]
         def find_handler(self, request: Any, **kwargs: Any) -> Any:
-            answer = _refusal(request, hosts, token)
-            if answer is None:
-                return super().find_handler(request, **kwargs)
-            return self.get_handler_delegate(request, *answer)
+            answer = _refusal(request, hosts, token, cookie)
+            if answer is not None:
+                return self.get_handler_delegate(request, *answer)
+            if token is not None:  # who has it came by this name; a cookie is sent to no other
+                self.websocket_origins.add(request.host)
+            return super().find_handler(request, **kwargs)
 
     return Guarded(
         {"/daskflow": Application(FunctionHandler(document(source)))},
@@ -99,9 +102,12 @@ def _application(source: StoreSource, hosts: list[str], token: str | None) -> An
     )
 
 
-def _refusal(request: Any, hosts: list[str], token: str | None) -> tuple[Any, dict[str, Any]] | None:
+def _refusal(
+    request: Any, hosts: list[str], token: str | None, cookie: str
+) -> tuple[Any, dict[str, Any]] | None:
     """Who answers a request that must not be answered as it is, and with what; None if it may be.
 
+    ``cookie`` is the name of the one that holds the token: on one machine there may be several servers.
     A browser that was led here under another name, by a page of somebody else's, is told nothing.
     """
     from tornado import web
@@ -116,16 +122,16 @@ def _refusal(request: Any, hosts: list[str], token: str | None) -> tuple[Any, di
 
     class TakesToken(web.RequestHandler):
         def prepare(self) -> None:
-            self.set_cookie(COOKIE, str(token), httponly=True, samesite="Strict")
+            self.set_cookie(cookie, str(token), httponly=True, samesite="Strict")
             kept = [part for part in request.query.split("&") if not part.startswith("token=")]
-            self.redirect(request.path + ("?" + "&".join(kept) if kept else ""))
+            self.redirect("/" + request.path.lstrip("/") + ("?" + "&".join(kept) if kept else ""))
 
     if token is None:
         if request.host not in hosts:
             return Refused, {"text": f"This page is at http://{hosts[0]}/daskflow, and under no other name."}
         return None
-    cookie = request.cookies.get(COOKIE)
-    if cookie is not None and hmac.compare_digest(cookie.value.encode(), token.encode()):
+    held = request.cookies.get(cookie)
+    if held is not None and hmac.compare_digest(held.value.encode(), token.encode()):
         return None
     given = request.arguments.get("token", [b""])[-1]
     if hmac.compare_digest(given, token.encode()):

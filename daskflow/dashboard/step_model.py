@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import heapq
-from array import array
 from dataclasses import dataclass
 from datetime import datetime
-from math import isnan, nan
+from math import nan
 from typing import TYPE_CHECKING, Any
 
+from daskflow.dashboard.task_rows import (
+    DONE,
+    FAILED,
+    REUSED,
+    RUNNING,
+    STOPPED,
+    WAITING,
+    TaskRows,
+    cut,
+    first_of,
+    known,
+    order,
+)
 from daskflow.pathspec import TaskRange, TaskSet
-from daskflow.store.runs import natural_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,19 +30,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 50_000
 """Tasks of a step that have rows; of what is done beyond that only the number is known."""
-LONGEST_TEXT = 200
-"""Characters of a text that a row keeps."""
-COLUMNS = (
-    "task", "state", "value", "attempt", "started", "seconds", "cpu_seconds", "peak_memory", "worker", "pid", "error",
-)  # fmt: skip
-"""What a row says. ``state`` is one of :data:`STATES`; ``started`` is in seconds of the epoch, ``peak_memory`` in bytes."""
-STATES = ("failed", "running", "waiting", "stopped", "lost", "done", "reused")
-"""In the order in which they are shown. A task of a run that is over and that never ended is lost."""
-_FAILED, _RUNNING, _WAITING, _STOPPED, _DONE, _REUSED = (
-    STATES.index(name) for name in ("failed", "running", "waiting", "stopped", "done", "reused")
-)
 _OF_FAILURE = ("attempt", "started", "seconds", "worker", "value", "cpu_seconds", "peak_memory", "pid")
-_NUMBERS = ("started", "seconds", "cpu_seconds", "peak_memory")
 
 
 @dataclass
@@ -68,68 +67,6 @@ class Median:
         if len(self._low) > len(self._high):
             return -self._low[0]
         return (self._high[0] - self._low[0]) / 2
-
-
-class TaskRows:
-    """Rows of tasks, column by column, each number in eight bytes."""
-
-    def __init__(self) -> None:
-        self.place: dict[str, int] = {}
-        self.ids: list[str] = []
-        self.keys: list[Any] = []
-        self.state = bytearray()
-        self.attempt = array("i")
-        self.pid = array("q")
-        self.numbers = {name: array("d") for name in _NUMBERS}
-        self.worker = array("i")
-        self.value: dict[int, str] = {}
-        self.error: dict[int, str] = {}
-        self._workers: dict[str, int] = {"": 0}
-        self._names: list[str] = [""]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def row_of(self, task: str) -> int:
-        """The place of a task's row, which is made if there is none."""
-        found = self.place.get(task)
-        if found is not None:
-            return found
-        place = self.place[task] = len(self.ids)
-        self.ids.append(task)
-        self.keys.append(_order(task))
-        self.state.append(_WAITING)
-        self.attempt.append(0)
-        self.pid.append(0)
-        self.worker.append(0)
-        for numbers in self.numbers.values():
-            numbers.append(nan)
-        return place
-
-    def set_worker(self, place: int, worker: str) -> None:
-        """Say where a task ran."""
-        number = self._workers.get(worker)
-        if number is None:
-            number = self._workers[worker] = len(self._names)
-            self._names.append(worker)
-        self.worker[place] = number
-
-    def worker_of(self, place: int) -> str:
-        """Where a task ran; empty if that is not known."""
-        return self._names[self.worker[place]]
-
-    def row(self, place: int) -> dict[str, Any]:
-        """All that is known of a task."""
-        return {
-            "task": self.ids[place],
-            "state": STATES[self.state[place]],
-            "value": self.value.get(place),
-            "attempt": self.attempt[place],
-            **{name: _known(numbers[place]) for name, numbers in self.numbers.items()},
-            "worker": self.worker_of(place),
-            "pid": self.pid[place] or None,
-            "error": self.error.get(place),
-        }
 
 
 class StepModel:
@@ -186,7 +123,7 @@ class StepModel:
 
     def start(self, event: Started) -> None:
         """A process runs."""
-        first = _first(event.tasks)
+        first = first_of(event.tasks)
         if self._is_done(first) or (first, event.attempt) in self._attempts:
             return  # told late
         self._end_process(first)
@@ -198,7 +135,7 @@ class StepModel:
 
     def progress(self, event: Progress) -> None:
         """Of a process's tasks so many are done."""
-        process = self.processes.get(_first(event.tasks))
+        process = self.processes.get(first_of(event.tasks))
         if process is not None:
             done = max(process.done, min(event.done, process.count - 1))
             self._under_way += done - process.done
@@ -208,7 +145,7 @@ class StepModel:
         """Tasks are in the store; gives the places of those that were new and have rows."""
         columns = event.columns
         if event.process:
-            self._end_process(_first(event.process))
+            self._end_process(first_of(event.process))
         for number, task in enumerate(columns["task"]):
             self._end_process(task)
             if self._is_done(task):
@@ -217,7 +154,7 @@ class StepModel:
             place = self._row_for(task)
             self._count_done(told, event.reused, place)
             if place is not None:
-                self._fill(place, told, _REUSED if event.reused else _DONE)
+                self._fill(place, told, REUSED if event.reused else DONE)
                 yield place
 
     def fail(self, event: Failed) -> bool:
@@ -236,7 +173,7 @@ class StepModel:
         self._wait_again(event.task)
         place = self.rows.row_of(event.task)
         told = {name: getattr(event, name) for name in _OF_FAILURE}
-        self._fill(place, told, _WAITING if event.again else _STOPPED if event.stopped else _FAILED)
+        self._fill(place, told, WAITING if event.again else STOPPED if event.stopped else FAILED)
         self.rows.error[place] = cut(event.error)
         self.failed += not event.again and not event.stopped
         self.stopped += event.stopped and not event.again
@@ -245,12 +182,12 @@ class StepModel:
     @property
     def first_failed(self) -> str | None:
         """A task that failed; None if none did."""
-        place = self.rows.state.find(_FAILED) if self.failed else -1
+        place = self.rows.state.find(FAILED) if self.failed else -1
         return None if place < 0 else self.rows.ids[place]
 
     def put_back(self, event: Back) -> None:
         """What had been started waits again."""
-        self._end_process(_first(event.tasks))
+        self._end_process(first_of(event.tasks))
 
     def listed(
         self, over: bool, sort_by: str | None, descending: bool, words: Sequence[str]
@@ -282,17 +219,17 @@ class StepModel:
         return self.rows.row(each)
 
     def _id_order(self, each: Process | int) -> Any:
-        return _order(each.tasks) if isinstance(each, Process) else self.rows.keys[each]
+        return order(each.tasks) if isinstance(each, Process) else self.rows.keys[each]
 
     def _state_order(self, each: Process | int) -> int:
-        return _RUNNING if isinstance(each, Process) else self.rows.state[each]
+        return RUNNING if isinstance(each, Process) else self.rows.state[each]
 
     def _value(self, each: Process | int, column: str) -> Any:
         if isinstance(each, Process):
             return self.described(each, over=False)[column]
         rows = self.rows
         if column in rows.numbers:
-            return _known(rows.numbers[column][each])
+            return known(rows.numbers[column][each])
         if column == "worker":
             return rows.worker_of(each)
         if column in ("value", "error"):
@@ -314,7 +251,7 @@ class StepModel:
     def _is_done(self, task: str) -> bool:
         place = self.rows.place.get(task)
         if place is not None:
-            return self.rows.state[place] in (_DONE, _REUSED)
+            return self.rows.state[place] in (DONE, REUSED)
         return bool(self._beyond) and f"{self.name}/{task}" in self._beyond
 
     def _row_for(self, task: str) -> int | None:
@@ -343,10 +280,10 @@ class StepModel:
         place = self.rows.place.get(task)
         if place is None:
             return
-        self.failed -= self.rows.state[place] == _FAILED
-        self.retried += self.rows.state[place] == _FAILED
-        self.stopped -= self.rows.state[place] == _STOPPED
-        self.rows.state[place] = _WAITING
+        self.failed -= self.rows.state[place] == FAILED
+        self.retried += self.rows.state[place] == FAILED
+        self.stopped -= self.rows.state[place] == STOPPED
+        self.rows.state[place] = WAITING
         self.rows.error.pop(place, None)
 
     def _saw(self, task: str, began: float | None, ended: float | None) -> None:
@@ -377,12 +314,6 @@ class StepModel:
             rows.value[place] = cut(value)
 
 
-def cut(text: str, longest: int = LONGEST_TEXT) -> str:
-    """A text, of which no more is kept than a row needs."""
-    text = str(text)
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
-
-
 def _has(row: dict[str, Any], words: Sequence[str]) -> bool:
     text = " ".join(
         str(row[name]) for name in ("task", "state", "value", "worker", "error") if row[name] is not None
@@ -401,7 +332,7 @@ def _sortable(value: Any) -> tuple[int, Any]:
 
 
 def _of_process(process: Process, state: str, rows: TaskRows) -> dict[str, Any]:
-    place = rows.place.get(_first(process.tasks))
+    place = rows.place.get(first_of(process.tasks))
     return {
         "task": process.tasks,
         "state": state,
@@ -417,20 +348,6 @@ def _of_process(process: Process, state: str, rows: TaskRows) -> dict[str, Any]:
     }
 
 
-def _order(task: str) -> Any:
-    try:
-        return natural_order(_first(task))
-    except ValueError:
-        return ((), 0)
-
-
-def _first(tasks: str) -> str:
-    """The id of the first of some neighbours."""
-    if ".." not in tasks:
-        return tasks
-    return TaskRange.of_ids("", tasks).name().task_id
-
-
 def _moment(value: Any) -> float | None:
     return value.timestamp() if isinstance(value, datetime) else value
 
@@ -440,7 +357,3 @@ def _seconds(told: dict[str, Any]) -> float | None:
         return float(told["seconds"])
     began, ended = _moment(told.get("started")), _moment(told.get("finished"))
     return None if began is None or ended is None else ended - began
-
-
-def _known(number: float) -> float | int | None:
-    return None if isnan(number) else number

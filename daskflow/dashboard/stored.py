@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 from daskflow.dashboard import details
+from daskflow.dashboard.events import Committed
 from daskflow.dashboard.following import Follower
 from daskflow.dashboard.heads import head_of
 from daskflow.dashboard.model import RunModel
-from daskflow.errors import DaskflowException
-from daskflow.store.runs import RunStore, flows, run_numbers
+from daskflow.errors import DaskflowException, NotFound
+from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from daskflow.dashboard.events import Event
 
 PATIENCE_SECONDS = 0.4
 """How long a first look may take before a page is shown that lacks some of it."""
-PAUSE_SECONDS = 0.7
+PAUSE_SECONDS, REMOTE_PAUSE_SECONDS = 0.7, 2.0
 """Between two looks at a run, or at the list of runs."""
+OVER_SECONDS, REMOTE_OVER_SECONDS = 5.0, 60.0
+"""After which a run in the list that is over is looked at again."""
 APPLY_SECONDS = 0.15
 """How long events are applied at a time: the pages of others want to move too."""
-READ_SECONDS = 60.0
-"""How long the API waits for all of a run."""
+MOST_WAITING = 20_000
+"""Tasks that were read and that their model was not told of yet, more or less."""
+MOMENT_SECONDS, UNWATCHED_SECONDS = 0.1, 10.0
+"""How long who wants all of a run is kept waiting at a time, and how long what was read waits for someone who looks."""
 MOST_RUNS = 20
 """Runs that are kept at hand."""
 AT_ONCE = 16
+_log = logging.getLogger(__name__)
 
 
 class StoreSource:
@@ -48,7 +58,9 @@ class StoreSource:
         self._pool = ThreadPoolExecutor(4, "daskflow-read")
         self._followed: dict[tuple[str, str], _Followed] = {}
         self._heads: dict[tuple[str, str], dict[str, Any]] = {}
-        self._listed = _Looks(self._list)
+        self._read_at: dict[tuple[str, str], float] = {}
+        pause = REMOTE_PAUSE_SECONDS if self._storage.remote else PAUSE_SECONDS
+        self._listed = _Looks(self._list, pause)
         self.trouble = ""
         """Why the list of runs can't be read; empty if it can."""
 
@@ -78,12 +90,10 @@ class StoreSource:
         followed.apply()
         return followed.model
 
-    def read(self, flow: str, run: str) -> None:
-        """Return once all of a run has been read that there was; to be called in a thread. :meth:`model` then tells of it."""
+    def read(self, flow: str, run: str) -> bool:
+        """Wait a moment; whether all of a run has been read that there was. To be called in a thread, :meth:`model` after it."""
         followed = self._followed.get((flow, run))
-        if followed is not None:
-            followed.looks.first_is_over(READ_SECONDS)
-            followed.in_a_hurry = True
+        return followed is None or followed.is_read()
 
     def detail(self, flow: str, run: str, step: str, task: str) -> dict[str, Any]:
         """See :func:`daskflow.dashboard.details.detail`."""
@@ -102,9 +112,11 @@ class StoreSource:
     def _list(self) -> None:
         try:
             names = [
-                (flow, str(number))
-                for flow in flows(self._storage)
-                for number in run_numbers(self._storage, flow)
+                (flow, number)
+                for flow in self._storage.names("")
+                if flow.isidentifier()
+                for number in self._storage.names(flow)
+                if number.isdecimal()
             ]
         except DaskflowException as error:
             self.trouble = error.message
@@ -112,19 +124,30 @@ class StoreSource:
         self.trouble = ""
         for gone in self._heads.keys() - set(names):
             del self._heads[gone]
-        names.sort(key=lambda name: int(name[1]), reverse=True)
-        if not self._storage.remote:
-            for name in names:
-                self._heads[name] = self._head(name)
-            return
-        with ThreadPoolExecutor(AT_ONCE, "daskflow-heads") as pool:
-            for name, head in zip(names, pool.map(self._head, names), strict=True):
-                self._heads[name] = head
+        old = [name for name in names if self._is_old(name)]
+        old.sort(key=lambda name: int(name[1]), reverse=True)
+        with ThreadPoolExecutor(AT_ONCE if self._storage.remote else 1, "daskflow-heads") as pool:
+            for name, head in zip(old, pool.map(self._head, old), strict=True):
+                self._read_at[name] = time.monotonic()
+                if head is not None:
+                    self._heads[name] = head
 
-    def _head(self, name: tuple[str, str]) -> dict[str, Any]:
+    def _is_old(self, name: tuple[str, str]) -> bool:
+        """Whether a run's head is to be read again: one that is over changes by new tags, or if it is continued."""
+        head = self._heads.get(name)
+        if head is None or head["status"] == "running":
+            return True
+        return time.monotonic() - self._read_at[name] > (
+            REMOTE_OVER_SECONDS if self._storage.remote else OVER_SECONDS
+        )
+
+    def _head(self, name: tuple[str, str]) -> dict[str, Any] | None:
+        """What is known of a run; None if it is none, or not yet one."""
         flow, run = name
         try:
             return {"flow": flow, "run": run} | head_of(RunStore(self._storage, flow, run))
+        except NotFound:
+            return None
         except DaskflowException as error:
             reason = error.message
         except Exception as error:  # noqa: BLE001 - a run that holds something strange must not hide the others
@@ -135,45 +158,75 @@ class StoreSource:
 class _Looks:
     """Something that is done in a thread each time someone asks, but not while it is done, nor too often."""
 
-    def __init__(self, do: Any) -> None:
+    def __init__(self, do: Callable[[], None], pause: float) -> None:
         self._do = do
+        self._pause = pause
         self._future: Future[None] | None = None
         self._last = 0.0
 
     def look(self, pool: ThreadPoolExecutor) -> None:
         """Begin another look unless that is too early; the first one is waited for, a little."""
         first = self._future is None
-        if self._future is None or (self._future.done() and time.monotonic() - self._last > PAUSE_SECONDS):
+        if self._future is None or (self._future.done() and time.monotonic() - self._last > self._pause):
             self._future = pool.submit(self._timed)
         if first:
             wait([self._future], PATIENCE_SECONDS)
 
-    def first_is_over(self, seconds: float) -> None:
-        """Wait for the first time that it is done."""
-        if self._future is not None:
-            wait([self._future], seconds)
+    def is_over(self, seconds: float) -> bool:
+        """Wait a while; whether it is done."""
+        return self._future is None or bool(wait([self._future], seconds).done)
 
     def _timed(self) -> None:
         try:
             self._do()
+        except _NobodyLooksError:  # who comes again gets the rest
+            pass
+        except Exception:  # noqa: BLE001 - the page shows what was read before
+            _log.exception("What a store holds could not be read.")
         finally:
             self._last = time.monotonic()
 
 
+class _NobodyLooksError(Exception):
+    """What was read is not wanted any more."""
+
+
 class _Followed:
+    """A run, what is known of it, and what was read and is not yet told to its model."""
+
     def __init__(self, store: RunStore) -> None:
         self.model = RunModel(store.flow, store.run)
-        self.in_a_hurry = False
-        """Whether whatever has come is to be applied at the next time."""
-        self._events: deque[Event] = deque()
-        self.looks = _Looks(Follower(store, self._events.append).look)
+        self._events: deque[tuple[int, Event]] = deque()
+        self._waiting = 0
+        self._changed = threading.Condition()
+        self._in_a_hurry = False
+        pause = REMOTE_PAUSE_SECONDS if store.storage.remote else PAUSE_SECONDS
+        self.looks = _Looks(Follower(store, self._take).look, pause)
+
+    def is_read(self) -> bool:
+        """Wait a moment; whether there is no more to come. The next :meth:`apply` takes all there is."""
+        self._in_a_hurry = True
+        return self.looks.is_over(MOMENT_SECONDS)
 
     def apply(self) -> None:
         """Let the model know what has come."""
         end = time.monotonic() + APPLY_SECONDS
-        while self._events and (self.in_a_hurry or time.monotonic() < end):
-            self.model.apply(self._events.popleft())
-        self.in_a_hurry = False
+        while self._events and (self._in_a_hurry or time.monotonic() < end):
+            with self._changed:
+                size, event = self._events.popleft()
+                self._waiting -= size
+                self._changed.notify()
+            self.model.apply(event)
+        self._in_a_hurry = False
+
+    def _take(self, event: Event) -> None:
+        """Keep an event for the model, once there is room: a store is read faster than a page takes notice."""
+        size = len(event.columns["task"]) if isinstance(event, Committed) else 1
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._waiting < MOST_WAITING, UNWATCHED_SECONDS):
+                raise _NobodyLooksError
+            self._waiting += size
+            self._events.append((size, event))
 
 
 def _is_name(flow: str, run: str) -> bool:

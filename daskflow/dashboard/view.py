@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from daskflow.dashboard.step_model import COLUMNS
+from daskflow.dashboard.task_rows import COLUMNS
 
 LONGEST = 500
 """Characters of a part of an address that are taken notice of."""

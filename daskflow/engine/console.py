@@ -179,6 +179,9 @@ class Console(Listener):
     def progress(self, spec: TaskSpec, done: int) -> None:
         """Not shown."""
 
+    def lost(self, spec: TaskSpec) -> None:
+        """A notice says it."""
+
     def committed(self, found: TaskRecord | Chunk, process: str = "") -> None:
         """What is over is counted when the driver knows it."""
 

@@ -33,6 +33,10 @@ class Listener(Protocol):
         """Of the tasks that share a process with this one so many are done."""
         ...
 
+    def lost(self, spec: TaskSpec) -> None:
+        """The worker is lost where a process ran, for these tasks or for them and others: it ends there, and starts elsewhere."""
+        ...
+
     def committed(self, found: TaskRecord | Chunk, process: str = "") -> None:
         """Tasks are in the store. See :meth:`daskflow.task.output.Sink.committed`."""
         ...
@@ -72,6 +76,11 @@ class Listeners(Listener):
         """See :class:`Listener`."""
         for each in self._each:
             each.progress(spec, done)
+
+    def lost(self, spec: TaskSpec) -> None:
+        """See :class:`Listener`."""
+        for each in self._each:
+            each.lost(spec)
 
     def committed(self, found: TaskRecord | Chunk, process: str = "") -> None:
         """See :class:`Listener`."""

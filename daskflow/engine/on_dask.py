@@ -293,6 +293,8 @@ class DaskExecutor:
         found = []
         for name in there:
             del self._started[name]
+            for spec in _specs(self._work[name]):
+                self._listener.lost(spec)
             self._deaths[name] += 1
             if self._deaths[name] < MOST_WORKERS - 1:
                 continue
@@ -320,8 +322,12 @@ def _words(work: TaskSpec | Together) -> str:
     return f"{work.specs[0].tasks} and others, {work.count} tasks,"
 
 
+def _specs(work: TaskSpec | Together) -> tuple[TaskSpec, ...]:
+    return work.specs if isinstance(work, Together) else (work,)
+
+
 def _not_run(work: TaskSpec | Together) -> list[TaskResult]:
-    return [not_run(spec) for spec in (work.specs if isinstance(work, Together) else (work,))]
+    return [not_run(spec) for spec in _specs(work)]
 
 
 def _results(future: Any, work: TaskSpec | Together) -> list[TaskResult]:

@@ -113,7 +113,7 @@ class Cluster:
 
     address: str
     scheduler: subprocess.Popen[bytes]
-    folder: Path
+    workers: list[subprocess.Popen[bytes]]
 
 
 @contextlib.contextmanager
@@ -134,7 +134,7 @@ def cluster_in(
         found = scheduler_address(folder / "s.json")
         worker = [*dask, "worker", found, "--nthreads", "2", "--no-nanny", "--no-dashboard"]
         started += [subprocess.Popen(worker, env=environment, **options) for _ in range(workers)]
-        yield Cluster(found, started[0], folder)
+        yield Cluster(found, started[0], started[1:])
     finally:
         for process in reversed(started):  # the workers first: one whose scheduler is gone waits for it
             process.terminate()

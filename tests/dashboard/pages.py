@@ -69,9 +69,10 @@ class Ui:
 
 
 @contextlib.contextmanager
-def ui_of(store: Path | str, *words: str) -> Iterator[Ui]:
+def ui_of(store: Path | str, *words: str, port: int | None = 0) -> Iterator[Ui]:
     """Show a store's runs."""
-    command = [sys.executable, "-c", TOOL, "ui", "--datastore", str(store), "--port", "0", *words]
+    where = [] if port is None else ["--port", str(port)]
+    command = [sys.executable, "-c", TOOL, "ui", "--datastore", str(store), *where, *words]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -89,6 +90,7 @@ def ui_of(store: Path | str, *words: str) -> Iterator[Ui]:
     finally:
         process.terminate()
         _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0
     assert errors == "" or not found.is_silent
 
 

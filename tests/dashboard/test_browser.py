@@ -158,6 +158,7 @@ def test_a_run_that_is_going_on_moves_until_its_counts_reach_the_end(look: Look,
         look.page.click("#df-runs a:text-is('Trouble/1')", timeout=60_000)
         look.page.wait_for_selector("#df-status:has-text('running')")
         look.page.wait_for_selector("[data-step=left] .df-is-done:has-text('1')", timeout=60_000)
+        look.page.wait_for_selector("[data-step=fit] .df-is-running", timeout=60_000)
         look.shot("running")
         gate.touch()
         look.page.wait_for_selector("#df-status:has-text('successful')", timeout=60_000)
@@ -168,7 +169,7 @@ def test_a_run_that_is_going_on_moves_until_its_counts_reach_the_end(look: Look,
 
 
 def test_a_server_that_comes_back_is_found_again(look: Look, troubles: Path) -> None:
-    with ui_of(troubles) as ui:
+    with ui_of(troubles) as ui:  # which ends without a word, though a page is open
         look.at(ui.page(flow="Trouble", run="1"))
         port = ui.origin.rpartition(":")[2]
     look.page.wait_for_selector("#df-gone:not([hidden])", timeout=30_000)

@@ -205,6 +205,20 @@ def test_a_scheduler_that_is_lost_ends_the_run_as_ever_also_with_the_page_open(t
     assert "dashboard is told" not in run.output
 
 
+def test_tasks_whose_worker_is_lost_wait_again(tmp_path: Path):
+    with (
+        cluster_in(tmp_path, "--dashboard-address", "127.0.0.1:0") as cluster,
+        run_in(tmp_path, "--cluster", cluster.address, "--isolate", "--items", "8") as run,
+    ):
+        run.wait_for_counts("work", done=4, running=4)
+
+        cluster.workers[0].kill()
+
+        run.wait_for_counts("work", done=4, running=2, waiting=2)
+        run.go_on()
+        assert run.ends() == 0
+
+
 def test_a_scheduler_without_a_dashboard_is_told_in_a_line_and_the_run_goes_on(tmp_path: Path):
     with (
         cluster_in(tmp_path, "--no-dashboard", workers=1) as cluster,

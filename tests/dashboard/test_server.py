@@ -7,11 +7,14 @@ import http.client
 import json
 import socket
 import urllib.error
+import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pages import Ui, Written, ui_of
+
+from daskflow.dashboard.server import PORT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,6 +107,18 @@ def test_other_paths_lead_nowhere(troubles_ui: Ui, path: str):
     assert get(f"{troubles_ui.origin}/daskflow/api/{path}")[0] == 404
 
 
+def test_names_may_have_letters_of_any_language(tmp_path: Path):
+    written = Written(tmp_path, {"start": {}, "prüfen": {}}, flow="Größe")
+    written.task("prüfen/0")
+    written.ended()
+
+    with ui_of(tmp_path) as ui:
+        path = urllib.parse.quote("runs/Größe/1/prüfen")
+        assert asked(ui, path)["tasks"][0]["state"] == "done"
+        assert asked(ui, f"{path}/0")["task"]["step"] == "prüfen"
+        assert "prüfen" in get(ui.page(flow="Größe", run="1", step="prüfen", task="0"))[1]
+
+
 def test_the_api_has_all_tasks_of_a_run_that_nobody_looked_at_before(tmp_path: Path):
     written = Written(tmp_path, {"start": {}, "fit": {}})
     for number in range(500):
@@ -156,7 +171,32 @@ def test_elsewhere_it_takes_the_token_of_the_link_and_then_the_cookie(troubles: 
         assert opened(local, Origin="http://evil.example", Cookie=cookie.partition(";")[0]) == 403
 
 
-def test_a_port_that_is_taken_is_told_and_of_the_usual_one_another_is_used(tmp_path: Path):
+def test_whoever_has_the_token_may_come_by_any_name_of_the_machine(troubles: Path):
+    with ui_of(troubles, "--host", "0.0.0.0") as ui:
+        ui.is_silent = False
+        port, token = ui.origin.rpartition(":")[2], ui.address.rpartition("?token=")[2]
+        local, name = Ui(f"http://127.0.0.1:{port}/daskflow", ui.process), f"box.example:{port}"
+        known = {"Host": name, "Cookie": f"daskflow-token-{port}={token}"}
+
+        assert opened(local, Origin=f"http://{name}", Host=name) == 403
+        assert get(local.address, **known)[0] == 200
+        assert opened(local, Origin=f"http://{name}", **known) == 101
+        assert opened(local, Origin=f"http://other.example:{port}", **known) == 403
+
+
+def test_if_the_usual_port_is_taken_another_is_used(tmp_path: Path):
+    with contextlib.ExitStack() as stack:
+        usual = stack.enter_context(socket.socket())
+        with contextlib.suppress(OSError):  # then somebody else has it
+            usual.bind(("127.0.0.1", PORT))
+            usual.listen()
+
+        with ui_of(tmp_path, port=None) as ui:
+            assert ui.origin.rpartition(":")[2] != str(PORT)
+            assert get(ui.address)[0] == 200
+
+
+def test_a_port_that_was_asked_for_and_is_taken_is_told(tmp_path: Path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas
 import pytest
+from bokeh.document import Document
 from pages import Written, ran
 from watching import wait_until
 
 from daskflow.dashboard import details
 from daskflow.dashboard.following import Follower
 from daskflow.dashboard.model import RunModel
+from daskflow.dashboard.page import document
 from daskflow.dashboard.stored import StoreSource
 from daskflow.errors import NotFound
 from daskflow.store.runs import RunStore
@@ -104,6 +106,45 @@ def test_what_comes_later_is_told_at_the_next_look(tmp_path: Path):
     assert followed.counts("fit") == {"known": 3, "waiting": 1, "done": 2, "retried": 1}
 
 
+def test_a_run_that_was_continued_while_nobody_looked_is_read_again(tmp_path: Path):
+    written = Written(tmp_path, STEPS)
+    split(written, 2)
+    written.ended("failed", "why")
+    followed = Followed(written.store)
+    assert followed.counts("fit") == {"known": 2, "waiting": 2}
+
+    item(written, 0, 2)
+    item(written, 1, 2)
+    storage, layout = written.store.storage, written.store.layout
+    storage.create(layout.driver(1), b'{"format": 1}')
+    storage.create(
+        layout.driver_end(1), b'{"format": 1, "ended": "2026-01-01T00:00:00Z", "status": "successful"}'
+    )
+    followed.look()
+
+    assert followed.counts("fit") == {"known": 2, "done": 2}
+    assert followed.model.head()["status"] == "successful"
+
+
+def test_what_is_read_waits_for_who_looks_and_whoever_comes_back_gets_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("daskflow.dashboard.stored.MOST_WAITING", 5)
+    monkeypatch.setattr("daskflow.dashboard.stored.UNWATCHED_SECONDS", 0.01)
+    written = Written(tmp_path, {"start": {}, "fit": {}})
+    for number in range(500):
+        written.task(f"fit/{number}", at=1e9 + number)
+    written.ended()
+    source = StoreSource(str(tmp_path))
+
+    def all_done() -> bool:
+        model = source.model("F", "1")
+        return model is not None and model.head()["done"] == 500
+
+    wait_until(all_done)
+    source.close()
+
+
 def driver_here() -> bytes:
     """The record of a driver that lives as long as this process."""
     from daskflow.store.sessions import _who
@@ -168,8 +209,18 @@ def test_whatever_is_damaged_of_a_run_it_can_be_looked_at(tmp_path: Path, path: 
     followed = Followed(RunStore(LocalStorage(str(tmp_path)), "F", "1"))
     source = StoreSource(str(tmp_path))
     (head,) = source.runs()
+    doc = Document()
+    document(source)(doc)
+    for query in (
+        "?all=1",
+        "?flow=F&run=1",
+        "?flow=F&run=1&step=fit&task=0",
+        "?flow=F&run=1&step=start&task=0",
+    ):
+        doc.get_model_by_name("view").data = {"query": [query]}
     source.close()
 
+    assert doc.get_model_by_name("parts").data["mode"] == ["run"]
     assert followed.model.head()["flow"] == "F"
     assert head["run"] == "1"
 
@@ -207,6 +258,25 @@ def test_a_run_in_a_bucket_is_read_as_any_other(
     source.close()
     assert found["error"]["exception"] == "item 11 is <b>too bad</b>"
     assert table["total_rows"] == 30
+
+
+def test_of_a_run_in_a_bucket_that_is_over_the_indices_are_read(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in bucket.environment.items():
+        monkeypatch.setenv(name, value)
+    assert ran(bucket.url(), "--isolate", "--worst", "99", environment=bucket.environment).returncode == 0
+    storage = storage_at(bucket.url())
+    records = [key for key in bucket.objects() if "/fit/" in key and key.endswith("task.json")]
+    for key in records[1:]:  # what the index has needs no record
+        bucket.client.put_object(Bucket=bucket.name, Key=key, Body=b"{")
+
+    followed = Followed(RunStore(storage, "Trouble", "1"))
+
+    assert followed.counts("fit") == {"known": 12, "done": 12}
+    columns, _ = followed.model.tasks("fit", sort_by="task")
+    assert columns["value"] == [str(number) for number in range(12)]
+    assert None not in columns["seconds"]
 
 
 def test_of_a_log_of_two_hundred_megabytes_only_the_end_is_read(tmp_path: Path):
