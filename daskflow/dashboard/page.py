@@ -123,10 +123,13 @@ class _Page:
         selected = next((step for step in steps if step["name"] == view.step), None)
         self._draw(model, steps, now)
         head = model.head()
+        others = runs[:MOST_RUNS]
+        if not any((each["flow"], each["run"]) == (model.flow, model.run) for each in others):
+            others = [head, *others]
         found = {
             "mode": "run",
             "run": f"{model.flow}/{model.run}",
-            "head": render.head(head, runs[:MOST_RUNS], model.failure(), view),
+            "head": render.head(head, others, model.failure(), view),
             "graph": render.graph(steps, view),
             "tasks": render.tasks(model, selected, view),
             "task": "",
