@@ -12,7 +12,7 @@ from benchmarks.table import Line, absolute, ratio, scaled
 if TYPE_CHECKING:
     from benchmarks.sides import Side
 
-ITEMS, SHORT_ITEMS = 10_000, 20
+ITEMS, SHORT_ITEMS = 10_000, 100
 SLOTS = 2
 RUNS = 3
 MEGABYTE = 1e6
@@ -30,9 +30,7 @@ def measure(bench: Bench) -> list[Line]:
     work = f"{items:,} items of a process each"
     seconds = alone.found("seconds")
     sent = scaled(watched.found("bytes"), MEGABYTE)
-    more = (
-        None if watched.own_peak is None or without.own_peak is None else watched.own_peak - without.own_peak
-    )
+    more = None if watched.peak is None or without.peak is None else watched.peak - without.peak
     return [
         Line(f"{work}, the page open", "s", watched.found("seconds"), seconds, ratio(1.05), "page closed"),
         Line(f"{work}, the page closed", "s", seconds, without.found("seconds"), None, "--no-dashboard"),

@@ -20,7 +20,10 @@ LOOK_SECONDS = 20
 
 async def watch(address: str, seen: dict[str, int]) -> None:
     """Hold the page open, as a browser does, until the run's dashboard goes away."""
-    page = await asyncio.to_thread(lambda: urllib.request.urlopen(address, timeout=LOOK_SECONDS).read())
+    try:
+        page = await asyncio.to_thread(lambda: urllib.request.urlopen(address, timeout=LOOK_SECONDS).read())
+    except OSError:  # the run was over before its page was loaded
+        return
     token = re.search(rb'"token":\s*"([^"]+)"', page)
     assert token is not None, page[:1000]
     where = HTTPRequest(

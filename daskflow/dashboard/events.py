@@ -35,7 +35,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A process runs: for one task, or for ``count`` of them, one after the other."""
+    """A process runs: for one task, whose item of the foreach is ``value``, or for ``count`` of them, one after the other."""
 
     step: str
     tasks: str
@@ -44,6 +44,7 @@ class Started:
     worker: str
     pid: int
     attempt: int = 0
+    value: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

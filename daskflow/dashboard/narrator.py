@@ -71,7 +71,8 @@ class Narrator:
     def started(self, spec: TaskSpec, pid: int, count: int, host: str, at: float) -> list[Event]:
         """A process runs."""
         self._running[spec.name] = at, host
-        return [Started(spec.name.step, spec.tasks.ids, count, at, host, pid, spec.attempt)]
+        value = self._values.of_spec(spec) if count == 1 else None
+        return [Started(spec.name.step, spec.tasks.ids, count, at, host, pid, spec.attempt, value)]
 
     def lines(self, name: TaskName, stream: str, lines: Sequence[str]) -> list[Event]:
         """A task has written lines."""
@@ -187,6 +188,11 @@ class _Values:
     def of(self, stack: Sequence[dict[str, Any]]) -> str | None:
         """The item of the innermost foreach; None if there is none or it can't be read."""
         return self.of_items(stack, 1)[0]
+
+    def of_spec(self, spec: TaskSpec) -> str | None:
+        """The same of a task that runs."""
+        frames = [frame for frame in spec.stack if frame.kind == "foreach"]
+        return self._item(frames[-1], frames[-1].index) if frames else None
 
     def of_items(self, stack: Sequence[dict[str, Any]], count: int) -> list[str | None]:
         """The same of a task and its neighbours."""

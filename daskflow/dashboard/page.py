@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from daskflow.dashboard.model import RunModel, Source
 
 REFRESH_MILLISECONDS = 500
+DRAW_SECONDS = 0.9
+"""How old the timeline may be: to draw thousands of bars takes a browser a while."""
 DETAIL_SECONDS = 1.0
 """How old the detail of a task that runs may be."""
 PATIENCE_SECONDS = 0.15
@@ -59,6 +61,7 @@ class _Page:
         self._doc = doc
         self._parts = dict.fromkeys(_PARTS, "") | {"now": str(time.time())}
         self._drawn: Any = None
+        self._drawn_at = 0.0
         self._details = _Details(source, self._soon)
         self._view = View.of(_query(doc))
         self._plot = Plot()
@@ -123,10 +126,13 @@ class _Page:
         selected = next((step for step in steps if step["name"] == view.step), None)
         self._draw(model, steps, now)
         head = model.head()
+        others = runs[:MOST_RUNS]
+        if not any((each["flow"], each["run"]) == (model.flow, model.run) for each in others):
+            others = [head, *others]
         found = {
             "mode": "run",
             "run": f"{model.flow}/{model.run}",
-            "head": render.head(head, runs[:MOST_RUNS], model.failure(), view),
+            "head": render.head(head, others, model.failure(), view),
             "graph": render.graph(steps, view),
             "tasks": render.tasks(model, selected, view),
             "task": "",
@@ -144,8 +150,9 @@ class _Page:
         """Draw the timeline anew if something has changed, or runs on."""
         moves = int(now) if not model.is_over and any(step["running"] for step in steps) else 0
         state = (model.flow, model.run, model.version, moves)
-        if state != self._drawn:
-            self._drawn = state
+        same_run = self._drawn is not None and self._drawn[:2] == state[:2]
+        if state != self._drawn and not (same_run and 0 <= now - self._drawn_at < DRAW_SECONDS):
+            self._drawn, self._drawn_at = state, now
             self._plot.show(model.timeline(now), render.colours(steps))
 
     def _send(self, found: Mapping[str, str]) -> None:

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from bokeh.models import ColumnDataSource
     from bokeh.plotting import figure as Figure
 
-MOST_LABELS = 24
+MOST_LABELS, MOST_MARKED = 24, 200
+_PATTERNS = {"failed": "/", "stopped": " ", "running": "."}
 _TICKS = """
 const two = number => String(Math.floor(number)).padStart(2, "0");
 if (tick < 60) return `${Number(tick.toPrecision(4))} s`;
@@ -62,10 +63,14 @@ class Plot:
             min_border_left=10,
             min_border_right=24,
         )
+        self._marked: ColumnDataSource = ColumnDataSource(_marked({}))
+        place = {"left": "left", "right": "right", "top": "top", "bottom": "bottom"}
         rectangles = self.figure.quad(
-            left="left", right="right", top="top", bottom="bottom", source=self.bars,
-            fill_color="color", line_color="edge", line_width=1, hatch_pattern="hatch", hatch_color="#000000",
-            hatch_alpha=0.6, hatch_scale=6, nonselection_fill_alpha=1.0, nonselection_line_alpha=1.0, nonselection_hatch_alpha=0.6,
+            **place, source=self.bars, fill_color="color", line_color=None, nonselection_fill_alpha=1.0
+        )
+        self.figure.quad(  # a pattern takes a browser as long as many bars: only few have one
+            **place, source=self._marked, fill_color=None, line_color="edge", hatch_pattern="hatch",
+            hatch_color="#000000", hatch_alpha=0.6, hatch_scale=6,
         )  # fmt: skip
         hover = HoverTool(
             renderers=[rectangles],
@@ -97,6 +102,7 @@ class Plot:
             self.figure.yaxis.ticker.ticks = ticks
             self.figure.yaxis.major_label_overrides = {tick: short(names[int(tick)], 28) for tick in ticks}
         self.bars.data = _columns(timeline, colours)
+        self._marked.data = _marked(self.bars.data)
 
 
 def _columns(timeline: Mapping[str, Any], colours: Mapping[str, str]) -> dict[str, Any]:
@@ -114,10 +120,23 @@ def _columns(timeline: Mapping[str, Any], colours: Mapping[str, str]) -> dict[st
         "bottom": row + 0.9,
         "took": end - begin,
         "color": [colours.get(step, "#BBBBBB") for step in steps],
-        "edge": [FAILED_COLOUR if state in ("failed", "stopped") else None for state in states],
-        "hatch": ["/" if state == "failed" else "." if state == "running" else " " for state in states],
         "step": list(steps),
         "state": list(states),
         "task": list(timeline.get("task", ())),
         "count": list(timeline.get("count", ())),
+    }
+
+
+def _marked(bars: Mapping[str, Any]) -> dict[str, Any]:
+    """The bars of what failed and of what runs."""
+    states = bars.get("state", ())
+    places = [place for place, state in enumerate(states) if state in _PATTERNS][-MOST_MARKED:]
+    found: dict[str, Any] = {
+        name: [bars[name][place] for place in places] if places else []
+        for name in ("left", "right", "top", "bottom")
+    }
+    shown = [states[place] for place in places]
+    return found | {
+        "hatch": [_PATTERNS[state] for state in shown],
+        "edge": [FAILED_COLOUR if state != "running" else None for state in shown],
     }

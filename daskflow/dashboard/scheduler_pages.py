@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.util
 import socket
 from dataclasses import dataclass, field
@@ -104,8 +105,11 @@ class _Page:
 
     async def _load(self) -> None:
         if self._later is not None:
+            gc.freeze()  # this process ends with its run; to go through all that is loaded holds everybody up for 0.1 s
             await self._later.load_pages()
         await asyncio.get_running_loop().run_in_executor(None, _load)
+        if self._later is not None:
+            gc.freeze()
         self._show()
         self._first.wildcard_router.rules.clear()  # from now on the real page answers
 

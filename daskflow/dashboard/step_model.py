@@ -43,6 +43,7 @@ class Process:
     worker: str
     pid: int
     attempt: int
+    value: str | None = None
     done: int = 0
 
 
@@ -128,7 +129,7 @@ class StepModel:
             return  # told late
         self._end_process(first)
         self.processes[first] = Process(
-            event.tasks, max(1, event.count), event.at, event.worker, event.pid, event.attempt
+            event.tasks, max(1, event.count), event.at, event.worker, event.pid, event.attempt, event.value
         )
         self._wait_again(first)
         self._saw(first, event.at, None)
@@ -336,7 +337,7 @@ def _of_process(process: Process, state: str, rows: TaskRows) -> dict[str, Any]:
     return {
         "task": process.tasks,
         "state": state,
-        "value": None if place is None else rows.value.get(place),
+        "value": process.value if place is None else rows.value.get(place, process.value),
         "attempt": process.attempt,
         "started": process.at,
         "seconds": None,

@@ -106,6 +106,16 @@ def test_nothing_overlaps_in_light_and_dark_on_small_and_large_screens(look: Loo
     look.shot(name_of("table", look))
 
 
+def test_another_run_is_chosen_above_the_run_that_is_shown(look: Look, troubles_ui: Ui) -> None:
+    look.at(troubles_ui.page(flow="Trouble", run="1", step="fit", task="11"))
+
+    look.page.select_option("#df-head select", label="Trouble/2 ✓")
+
+    look.page.wait_for_selector("#df-head h1:text-is('Trouble/2')")
+    assert "run=2" in look.page.url
+    assert not look.page.is_visible("#df-traceback")
+
+
 def test_what_comes_from_a_run_is_text_and_nothing_else(look: Look, troubles_ui: Ui) -> None:
     for table in ("heights", "wide"):
         look.at(troubles_ui.page(flow="Trouble", run="1", step="start", task="0", table=table))

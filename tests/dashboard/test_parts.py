@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daskflow.dashboard import render
-from daskflow.dashboard.events import Committed, Lines, Planned, Progress, Started
+from daskflow.dashboard.events import Committed, Failed, Lines, Planned, Progress, Started
 from daskflow.dashboard.graph import HEIGHT, WIDTH, drawn
 from daskflow.dashboard.model import RunModel
 from daskflow.dashboard.page import document
@@ -169,7 +169,8 @@ def test_a_task_that_runs_and_has_stored_nothing_shows_what_it_wrote():
     assert "2 of 6 done" in shown
 
 
-def test_the_page_moves_with_the_model():
+def test_the_page_moves_with_the_model(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("daskflow.dashboard.page.DRAW_SECONDS", 0.0)
     model = RunModel("F", "1")
     model.apply(Planned("fit", 2))
     doc = Document()
@@ -183,3 +184,16 @@ def test_the_page_moves_with_the_model():
     assert "2 of 2 known tasks done" in parts_of(doc)["head"]
     bars = doc.get_model_by_name("timeline").renderers[0].data_source
     assert list(bars.data["right"]) == [1.0, 2.0]
+
+
+def test_only_what_failed_or_runs_has_a_pattern():
+    model = RunModel("F", "1")
+    model.apply(Committed("fit", {"task": ["0"], "seconds": [1.0], "started": [0.0]}))
+    model.apply(Failed("fit", "1", 0, "no", 2.0, 1.0))
+    doc = Document()
+    document(One(model))(doc)
+
+    plain, marked = (each.data_source.data for each in doc.get_model_by_name("timeline").renderers)
+
+    assert list(plain["left"]) == [0.0, 2.0]
+    assert (list(marked["left"]), marked["hatch"], marked["edge"]) == ([2.0], ["/"], [render.FAILED_COLOUR])

@@ -8,9 +8,11 @@ function put(name) {
   const html = parts.data[name][0];
   if (element === null || shown.get(name) === html) return;
   const selection = document.getSelection();
-  if (selection !== null && !selection.isCollapsed && element.contains(selection.anchorNode)) {
+  const copies = selection !== null && !selection.isCollapsed && element.contains(selection.anchorNode);
+  const chooses = document.activeElement instanceof HTMLSelectElement && element.contains(document.activeElement);
+  if (copies || chooses) {  // someone would lose what is in hand
     clearTimeout(late);
-    late = setTimeout(put_all, 1000);  // someone is about to copy it
+    late = setTimeout(put_all, 1000);
     return;
   }
   shown.set(name, html);
@@ -19,6 +21,7 @@ function put(name) {
     const at_end = each.scrollTop + each.clientHeight >= each.scrollHeight - 4;
     places.set(each.id, [each.scrollLeft, each.scrollTop, at_end]);
   }
+  const unfolded = element.querySelector("details")?.open ?? false;
   const focused = element.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
   element.innerHTML = html;
   for (const each of [element, ...element.querySelectorAll("[id]")]) {
@@ -26,6 +29,7 @@ function put(name) {
     if (place !== undefined) [each.scrollLeft, each.scrollTop] = place;
     if (each.hasAttribute("data-end") && (place === undefined || place[2])) each.scrollTop = each.scrollHeight;
   }
+  for (const each of element.querySelectorAll("details")) each.open = unfolded;
   if (focused !== null) {
     for (const link of element.querySelectorAll("a[href]")) {
       if (link.getAttribute("href") === focused) link.focus({preventScroll: true});
@@ -69,8 +73,12 @@ function centre() {
   }
 }
 
-function put_all() {
+function hear() {
   beat = performance.now();
+  put_all();
+}
+
+function put_all() {
   document.body.dataset.mode = parts.data.mode[0];
   document.body.dataset.task = new URLSearchParams(parts.data.query[0]).get("task") ? "yes" : "";
   for (const name of ["runs", "head", "graph", "tasks", "task"]) put(name);
@@ -114,7 +122,9 @@ document.addEventListener("click", event => {
 });
 
 document.addEventListener("change", event => {
-  if (event.target.matches("select[data-go-select]")) go(event.target.value);
+  if (!event.target.matches("select[data-go-select]")) return;
+  event.target.blur();
+  go(event.target.value);
 });
 
 let typed = null;
@@ -171,8 +181,8 @@ bars.selected.properties.indices.change.connect(() => {
   go(`?${asked}`);
 });
 
-parts.properties.data.change.connect(put_all);
-parts.patching.connect(put_all);
+parts.properties.data.change.connect(hear);
+parts.patching.connect(hear);
 put_all();
 setInterval(tick, 1000);
 setInterval(watch, 1500);
