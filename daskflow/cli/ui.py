@@ -30,9 +30,13 @@ def ui(datastore: str | None, port: int | None, host: str) -> None:
     except ImportError as error:
         raise click.ClickException(f"The page needs Bokeh: pip install 'bokeh>=3.4' ({error}).") from error
     store = settings.datastore_root(settings.load(), option=datastore)
+    if os.path.exists(store) and not os.path.isdir(store):
+        raise click.ClickException(f"{store} is a file, no store.")
 
     def tell(address: str) -> None:
         click.echo(f"The runs in {store}: {address}\nCtrl-C ends it.")
+        if "://" not in store and not os.path.exists(store):
+            click.echo("There is no such folder yet. Its runs show up once a flow makes it.", err=True)
 
     serve(store, host, port, tell)
     sys.stdout.flush()

@@ -28,6 +28,7 @@ MOST_ROWS, MOST_COLUMNS, LONGEST_CELL = 20, 50, 80
 """How much of a table is shown at a time."""
 MOST_NEIGHBOURS = 50
 LONGEST_VALUE, LONGEST_TRACEBACK = 500, 100_000
+_TASK = re.compile(r"[0-9]+(-[0-9]+)*(\.[0-9]+)?")
 STREAMS = ("stdout", "stderr")
 
 
@@ -41,7 +42,7 @@ def detail(store: RunStore, step: str, task: str, *, begun: bool = False) -> dic
 
     Raises :class:`NotFound` if the run has no such task, unless it is known to have ``begun``; :class:`StoreError`.
     """
-    name = TaskName(step, task)
+    name = _name(step, task)
     record = store.task(name)
     damaged: list[str] = []
     failed = [] if record is not None and not record.attempt else _failures(store, name, damaged)
@@ -78,9 +79,10 @@ def table(store: RunStore, step: str, task: str, name: str, first: int) -> dict[
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    record = store.task(TaskName(step, task))
+    task_name = _name(step, task)
+    record = store.task(task_name)
     if record is None:
-        record = next(reversed(_failures(store, TaskName(step, task), [])), None)
+        record = next(reversed(_failures(store, task_name, [])), None)
     refs = store.artifacts(record) if record is not None else {}
     if name not in refs or name.startswith("_"):
         raise NotFound(f"Task '{store.flow}/{store.run}/{step}/{task}' has no artifact '{name}'.")
@@ -115,6 +117,13 @@ def table(store: RunStore, step: str, task: str, name: str, first: int) -> dict[
         "total_columns": len(fields),
         "total_rows": total,
     }
+
+
+def _name(step: str, task: str) -> TaskName:
+    """Of a page's address, which may hold anything, such as ``../..``. Raises :class:`NotFound`."""
+    if not step.isidentifier() or _TASK.fullmatch(task) is None:
+        raise NotFound(f"'{step}/{task}' names no task.")
+    return TaskName(step, task)
 
 
 def readable(text: str) -> str:
@@ -189,10 +198,11 @@ def _log(
     except DaskflowException as error:
         damaged.append(error.message)
         raw, size = b"", 0
-    lines = raw.decode("utf-8", "replace").split("\n")[:-1]
-    if size > len(raw):
-        lines = lines[1:]  # the first is cut
-    texts = [line.partition(" ")[2] for line in lines]
+    lines = raw.decode("utf-8", "replace").split("\n")
+    whole = lines[1:-1] if size > len(raw) else lines[:-1]
+    texts = [line.partition(" ")[2] for line in whole]
+    if raw and not texts:  # of a line that is longer than what is read there is its end
+        texts = [f"... {max(lines, key=len)[4 - LONGEST_LINE :]}"]
     shown = [cut(readable(line), LONGEST_LINE) for line in texts[-TAIL_LINES:]]
     return {"lines": shown, "bytes": size, "cut": size > len(raw) or len(texts) > TAIL_LINES}
 

@@ -122,7 +122,7 @@ def _refusal(
 
     class TakesToken(web.RequestHandler):
         def prepare(self) -> None:
-            self.set_cookie(cookie, str(token), httponly=True, samesite="Strict")
+            self.set_cookie(cookie, str(token), httponly=True, samesite="Lax")
             kept = [part for part in request.query.split("&") if not part.startswith("token=")]
             self.redirect("/" + request.path.lstrip("/") + ("?" + "&".join(kept) if kept else ""))
 

@@ -164,7 +164,7 @@ def test_elsewhere_it_takes_the_token_of_the_link_and_then_the_cookie(troubles: 
         assert (status, headers["Location"]) == (302, "/daskflow?flow=Trouble&run=1")
         cookie = headers["Set-Cookie"]
         assert "HttpOnly" in cookie
-        assert "SameSite=Strict" in cookie
+        assert "SameSite=Lax" in cookie
         assert get(f"{here}/daskflow", Cookie=cookie.partition(";")[0])[0] == 200
         assert get(f"{here}/daskflow/api/runs", Authorization=f"Bearer {token}")[0] == 200
         assert opened(local, Origin=here, Cookie=cookie.partition(";")[0]) == 101

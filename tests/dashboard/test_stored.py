@@ -405,3 +405,40 @@ def test_runs_are_listed_newest_first_and_new_ones_turn_up(tmp_path: Path):
     assert source.model("F", "77") is None
     assert source.model("../F", "1") is None
     source.close()
+
+
+@pytest.mark.parametrize(
+    ("step", "task"),
+    [
+        ("start", "../../../G/1/start/0"),
+        ("start", "./0"),
+        ("..", "1/start/0"),
+        ("", "start/0"),
+        ("start", ""),
+    ],
+)
+def test_an_address_leads_to_tasks_of_its_run_only(tmp_path: Path, step: str, task: str):
+    written = Written(tmp_path, {"start": {}})
+    written.task("start/0")
+    other = tmp_path / "G" / "1" / "start" / "0"
+    other.mkdir(parents=True)
+    (other / "task.json").write_bytes((tmp_path / "F" / "1" / "start" / "0" / "task.json").read_bytes())
+
+    with pytest.raises(NotFound, match="names no task"):
+        details.detail(written.store, step, task)
+    with pytest.raises(NotFound, match="names no task"):
+        details.table(written.store, step, task, "x", 0)
+
+
+def test_of_a_last_line_that_is_longer_than_what_is_read_there_is_the_end(tmp_path: Path):
+    from daskflow.store.records import Log
+
+    written = Written(tmp_path, {"start": {}})
+    text = "T short\nT " + "x" * 200_000 + "end\n"
+    written.task("start/0", logs={"stdout": Log(size=len(text), text=text)})
+
+    log = details.detail(written.store, "start", "0")["logs"]["stdout"]
+
+    assert len(log["lines"]) == 1
+    assert log["lines"][0].endswith("xxxend")
+    assert log["bytes"] == len(text)
