@@ -11,7 +11,7 @@ from daskflow.client.rows import committed_alone, index_of, names_in
 from daskflow.errors import DataException
 from daskflow.store.records import ArtifactRef
 from daskflow.store.retries import retried
-from daskflow.store.tables import files_of, fragments
+from daskflow.store.tables import fragments, pieces
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """The table of one task."""
+    """The table of one task, or a partition of it: a file, a row group of one, or a pickle."""
 
     run: int
     task: str
@@ -61,7 +61,8 @@ def union_of(
     columns
         Names of columns, as shown, in small letters, that will be asked for; None for all.
 
-    Raises :class:`DataException` if the tables of different tasks do not go together.
+    Raises :class:`DataException` if the tables of different tasks do not go together, or one that is wanted by its name
+    is a pickle in some of the tasks.
     """
     import pyarrow as pa
 
@@ -70,12 +71,36 @@ def union_of(
         for name, part in _parts(store, step, wanted):
             parts[name].append(part)
     for name in sorted(parts):
+        tables = [part for part in parts[name] if part.ref.encoding == "parquet"]
+        if not tables:
+            continue
+        if wanted is not None:
+            _refuse_pickles(f"{step}.{name}", parts[name])
         try:
-            yield name, _union(stores[0].storage, parts[name], columns)
+            yield name, _union(stores[0].storage, tables, columns)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise DataException(
                 f"The tables {step}.{name} of different tasks do not go together: {error} Choose runs with --run."
             ) from error
+
+
+def _refuse_pickles(name: str, parts: list[Part]) -> None:
+    """Raises :class:`DataException` if there is one: its rows would be missing."""
+    pickles = {
+        (part.run, part.task): part.ref.info.get("why") for part in reversed(parts) if _is_pickle(part)
+    }
+    if not pickles:
+        return
+    (run, task), why = list(pickles.items())[-1]
+    count = len({(part.run, part.task) for part in parts})
+    raise DataException(
+        f"The rows of {name} are not all to be had: of {count} tasks {len(pickles)} set a pickle, the first of them "
+        f"{run}/{name.partition('.')[0]}/{task}, because {why}. Choose runs with --run, or read it with .data."
+    )
+
+
+def _is_pickle(part: Part) -> bool:
+    return part.ref.encoding == "pickle"
 
 
 def _parts(store: RunStore, step: str, wanted: Collection[str] | None) -> Iterator[tuple[str, Part]]:
@@ -86,14 +111,14 @@ def _parts(store: RunStore, step: str, wanted: Collection[str] | None) -> Iterat
 
     for record in committed_alone(store, step):
         for name, ref in record.artifacts.items():
-            for file in files_of(ref) if is_wanted(name) else ():
-                yield name, Part(run, record.task, index_of(record), file)
+            for piece in pieces(ref) if is_wanted(name) else ():
+                yield name, Part(run, record.task, index_of(record), piece)
     for chunk in store.chunks_seen(step):
         for name in filter(is_wanted, names_in(chunk)):
             for place, task in enumerate(chunk.tasks.part(0, len(chunk.each)).names()):
                 found = chunk.ref(place, name)
-                for file in files_of(ArtifactRef.of_json(found)) if found is not None else ():
-                    yield name, Part(run, task.task_id, chunk.tasks.first + place, file)
+                for piece in pieces(ArtifactRef.of_json(found)) if found is not None else ():
+                    yield name, Part(run, task.task_id, chunk.tasks.first + place, piece)
 
 
 def _union(storage: Storage, parts: list[Part], columns: Collection[str] | None) -> pa.Table | ds.Dataset:

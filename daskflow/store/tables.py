@@ -71,16 +71,32 @@ def partitions(ref: ArtifactRef) -> list[ArtifactRef]:
 
     Raises :class:`DataException` if one is a pickle.
     """
+    found = pieces(ref)
+    for piece in found:
+        if piece.encoding != "parquet":
+            raise DataException(
+                f"{piece.path}, a partition of it, is a pickle, because {piece.info.get('why')}. Use .data."
+            )
+    return found
+
+
+def pieces(ref: ArtifactRef) -> list[ArtifactRef]:
+    """What has the rows of an artifact: tables, pickles where they are none, of a Dask collection its partitions.
+
+    Nothing if it is a value of the record.
+    """
     if ref.encoding != "dask":
-        return [ref]
-    for part in ref.info["parts"]:
-        if part["encoding"] != "parquet":
-            why = part["info"].get("why")
-            raise DataException(f"{part['file']}, a partition of it, is a pickle, because {why}. Use .data.")
-    first = ref.info["parts"][0]["info"]
+        return [ref] if ref.encoding in ("parquet", "pickle") else []
+    stored = ref.info["parts"]
+    first = stored[0]
     return [
-        replace(ref, path=f"{ref.path}/{part['file']}", encoding="parquet", info=first | part["info"])
-        for part in ref.info["parts"]
+        replace(
+            ref,
+            path=f"{ref.path}/{part['file']}",
+            encoding=part["encoding"],
+            info=(first["info"] if part["encoding"] == first["encoding"] else {}) | part["info"],
+        )
+        for part in stored
     ]
 
 
@@ -98,9 +114,3 @@ def fragments(storage: Storage, parts: Iterable[tuple[ArtifactRef, Any]]) -> lis
         path = storage.locate(str(ref.path)).removeprefix("s3://")
         found.append(form.make_fragment(path, filesystem, expression, groups))
     return found
-
-
-def files_of(ref: ArtifactRef) -> list[ArtifactRef]:
-    """The Parquet files of an artifact, row groups of them, or nothing if it has none."""
-    kinds = {part["encoding"] for part in ref.info["parts"]} if ref.encoding == "dask" else {ref.encoding}
-    return partitions(ref) if kinds == {"parquet"} else []

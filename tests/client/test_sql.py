@@ -239,3 +239,50 @@ def test_without_duckdb_one_line_says_what_to_install(two_runs: Past, monkeypatc
         DataException, match=r"SQL needs DuckDB, which is not installed: pip install 'daskflow\[sql\]'"
     ):
         rows("select 1")
+
+
+class NoTable:
+    """A value that only a pickle holds."""
+
+
+def test_a_table_that_is_a_pickle_in_some_tasks_is_refused_instead_of_being_short_of_rows(past: Past):
+    store = past.run(("start", "fit"))
+    for index in range(4):
+        frame = pd.DataFrame({"amount": [index]})
+        if index in {1, 3}:
+            frame["note"] = pd.Series([{"a": 1}], dtype=object)
+        past.task(
+            store, f"fit/{index}", artifacts={"t": frame, "model": NoTable(), "u": frame[["amount"]]}, stack=[item(index)]
+        )  # fmt: skip
+
+    refused = (
+        r"The rows of fit\.t are not all .*: of 4 tasks 2 set a pickle, .*1/fit/1, because column 'note'"
+    )
+    with pytest.raises(DataException, match=refused):
+        rows("select sum(amount) from fit.t")
+    with pytest.raises(CommandException, match="model does not exist"):
+        rows("from fit.model")
+    assert rows("select sum(amount) from fit.u") == [(6,)]
+    assert {name for name, *_ in rows("show tables")} == {"start", "fit", "fit.t", "fit.u"} - {"start"}
+
+
+def test_a_dask_frame_with_a_partition_that_is_a_pickle_is_refused(past: Past):
+    import dask
+    import dask.dataframe as dd
+
+    mixed = pd.DataFrame({"x": [1, 2], "o": [{"a": 1}, "text"]}, index=[1, 2])
+    plain = pd.DataFrame({"x": [1, 2], "o": pd.Series(["a", "b"], dtype=object)}, index=[3, 4])
+    with dask.config.set({"scheduler": "sync", "dataframe.convert-string": False}):
+        frame = dd.concat([dd.from_pandas(plain, npartitions=1), dd.from_pandas(mixed, npartitions=1)])
+        past.task(
+            past.run(("start", "fit")),
+            "fit/0",
+            artifacts={"t": frame, "all": dd.from_pandas(mixed, npartitions=1)},
+        )
+
+    with pytest.raises(
+        DataException, match=r"fit\.t .*of 1 tasks 1 set a pickle, .*1/fit/0, because column 'o'"
+    ):
+        rows("from fit.t")
+    with pytest.raises(CommandException, match="all does not exist"):
+        rows('from fit."all"')
