@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import DataException
@@ -55,7 +56,24 @@ def dataset(storage: Storage, refs: Iterable[ArtifactRef]) -> ds.FileSystemDatas
             schema = pa.unify_schemas(every, promote_options="permissive")
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise DataException(f"The tables do not go together: {error} Read them one by one.") from error
-    return ds.FileSystemDataset(found, schema, first.format, first.filesystem)
+    kind = ds.FileSystemDataset if all(ref.info.get("row_group") is None for ref in tables) else _counting()
+    return kind(found, schema, first.format, first.filesystem)
+
+
+@cache
+def _counting() -> type[ds.FileSystemDataset]:
+    import pyarrow.dataset as ds
+
+    class RowGroupDataset(ds.FileSystemDataset):  # type: ignore[misc] # pyarrow has no types
+        """One of row groups: Arrow, asked for their number without a filter, counts the rows of whole files."""
+
+        def count_rows(self, filter: ds.Expression | None = None, **options: Any) -> int:  # noqa: A002 - Arrow's name
+            if filter is None:
+                field = ds.field(self.schema.names[0])
+                filter = field.is_null() | field.is_valid()  # noqa: A001
+            return int(super().count_rows(filter, **options))
+
+    return RowGroupDataset
 
 
 def dask_frame(storage: Storage, ref: ArtifactRef) -> Any:

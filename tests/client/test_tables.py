@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
 
 from daskflow import Task
@@ -81,8 +82,6 @@ def test_a_query_of_polars_and_a_dataset_of_arrow_are_over_the_file(artifacts):
     query = artifacts.plain.scan().filter(pl.col("x") > 97).select("x")
     assert isinstance(query, pl.LazyFrame)
     assert query.collect()["x"].to_list() == [98, 99]
-
-    import pyarrow.dataset as ds
 
     found = artifacts.days.dataset().to_table(columns=["x", "day"], filter=ds.field("x") >= 98)
     assert found.column("x").to_pylist() == [98, 99]
@@ -159,6 +158,8 @@ def test_of_a_file_that_items_share_only_the_item_s_rows_are_there(past: Past, m
             n for n in expected if n > 2
         ]
         assert artifact.dataset().to_table()["x"].to_pylist() == expected
+        assert artifact.dataset().count_rows() == len(expected)
+        assert artifact.dataset().filter(ds.field("x") > 1).count_rows() == sum(n > 1 for n in expected)
 
 
 READERS = {
