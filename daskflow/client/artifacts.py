@@ -114,6 +114,7 @@ class DataArtifact(OfRun[Any]):
     def head(self, n: int = 10) -> Any:
         """The first ``n`` rows of a table, as the type that was set: a frame or series of pandas or polars, or an Arrow table.
 
+        Of what was lazy (``polars.LazyFrame``, ``pyarrow.dataset.Dataset``, Dask) the frame or table that it stands for.
         Of the file the row groups are read that have them. Raises ``ValueError`` if ``n`` is negative,
         :class:`DataException` if it is no table, and as :attr:`data` does.
         """
@@ -125,9 +126,6 @@ class DataArtifact(OfRun[Any]):
 
             with dask.config.set(scheduler="sync"):
                 return self.data.partitions[: self._partitions_with(n)].head(n, npartitions=-1)
-        if self.type.startswith("polars") and self.row_group is None:
-            frame = self.scan().head(n).collect()
-            return frame if self.type == "polars.DataFrame" else frame.to_series()
         return self._store.load_head(self.id, self._ref, n)
 
     def _partitions_with(self, rows: int) -> int:

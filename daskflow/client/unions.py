@@ -11,7 +11,7 @@ from daskflow.client.rows import committed_alone, index_of, names_in
 from daskflow.errors import DataException
 from daskflow.store.records import ArtifactRef
 from daskflow.store.retries import retried
-from daskflow.store.tables import fragments, pieces
+from daskflow.store.tables import fragments, pieces, schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -62,7 +62,7 @@ def union_of(
         Names of columns, as shown, in small letters, that will be asked for; None for all.
 
     Raises :class:`DataException` if the tables of different tasks do not go together, or one that is wanted by its name
-    is a pickle in some of the tasks.
+    is a pickle in some of the tasks; :class:`DataMissing` if a file is gone or damaged.
     """
     import pyarrow as pa
 
@@ -133,7 +133,7 @@ def _union(storage: Storage, parts: list[Part], columns: Collection[str] | None)
     front = pa.schema([(tags["run"], pa.int64()), (tags["task"], pa.string()), (tags["index"], pa.int64())])
     schemas = [
         front,
-        *(each.physical_schema for each in examples.values()),
+        *map(schema_of, examples.values()),
         *(each.schema for each in shared),
     ]
     schema = pa.unify_schemas([each.remove_metadata() for each in schemas], promote_options="permissive")
@@ -178,11 +178,12 @@ def _read_parts(storage: Storage, parts: list[Part], tags: dict[str, str]) -> pa
     import pyarrow.parquet as pq
 
     from daskflow.store.serializers.arrow_files import arrow_file
+    from daskflow.store.serializers.parquet import undamaged
 
     groups = [part.ref.info["row_group"] for part in parts]
 
     def read() -> pa.Table:
-        with storage.open(str(parts[0].ref.path)) as opened:
+        with storage.open(str(parts[0].ref.path)) as opened, undamaged():
             return pq.ParquetFile(arrow_file(opened)).read_row_groups(groups)
 
     table = retried(read).replace_schema_metadata(None)

@@ -6,12 +6,14 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from daskflow.errors import DataException
+from daskflow.errors import DataException, DataMissing
+from daskflow.store.serializers.parquet import undamaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import polars as pl
+    import pyarrow as pa
     import pyarrow.dataset as ds
 
     from daskflow.store.records import ArtifactRef
@@ -28,6 +30,17 @@ def scan(storage: Storage, ref: ArtifactRef) -> pl.LazyFrame:
     return frame if group is None else frame.slice(_rows_before(storage, ref, group), ref.info["rows"])
 
 
+def head_by_polars(storage: Storage, ref: ArtifactRef, rows: int) -> pl.DataFrame | pl.Series:
+    """The first rows of a table that polars wrote. Raises :class:`DataMissing` if the file is damaged."""
+    import polars as pl
+
+    try:
+        frame = scan(storage, ref).head(rows).collect()
+    except pl.exceptions.ComputeError as error:
+        raise DataMissing(f"The file of a table is damaged: {error}") from error
+    return frame.to_series() if ref.info["producer"] == "polars.Series" else frame
+
+
 def _rows_before(storage: Storage, ref: ArtifactRef, group: int) -> int:
     import pyarrow.parquet as pq
 
@@ -41,7 +54,7 @@ def dataset(storage: Storage, refs: Iterable[ArtifactRef]) -> ds.FileSystemDatas
 
     It has the columns of all of them, of types that hold the values of all. Nothing is read but the first file's schema, and
     that of all others if their records do not say that it is the same. Raises :class:`DataException` if a column is of types
-    that do not go together.
+    that do not go together, :class:`DataMissing` if a file is gone or damaged.
     """
     import pyarrow as pa
     import pyarrow.dataset as ds
@@ -49,10 +62,10 @@ def dataset(storage: Storage, refs: Iterable[ArtifactRef]) -> ds.FileSystemDatas
     tables = list(refs)
     found = fragments(storage, [(ref, None) for ref in tables])
     first, schemas = found[0], {str((ref.info["producer"], ref.info["schema"])) for ref in tables}
-    schema = first.physical_schema
+    schema = schema_of(first)
     if len(schemas) > 1:
+        every = [schema_of(fragment).remove_metadata() for fragment in found]
         try:
-            every = [fragment.physical_schema.remove_metadata() for fragment in found]
             schema = pa.unify_schemas(every, promote_options="permissive")
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise DataException(f"The tables do not go together: {error} Read them one by one.") from error
@@ -132,3 +145,12 @@ def fragments(storage: Storage, parts: Iterable[tuple[ArtifactRef, Any]]) -> lis
         path = storage.locate(str(ref.path)).removeprefix("s3://")
         found.append(form.make_fragment(path, filesystem, expression, groups))
     return found
+
+
+def schema_of(fragment: ds.ParquetFileFragment) -> pa.Schema:
+    """The schema of a file. Raises :class:`DataMissing` if it is gone or damaged."""
+    try:
+        with undamaged():
+            return fragment.physical_schema
+    except FileNotFoundError as error:
+        raise DataMissing(f"The file of a table is missing: {fragment.path}.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import pyarrow.dataset as ds
 import pytest
 
 from daskflow import Task
+from daskflow.client.sql import query
 from daskflow.errors import DataException, DataMissing
 from daskflow.pathspec import TaskName, TaskRange
 from daskflow.store.artifacts import ArtifactWriter, shared_tables
@@ -42,7 +44,11 @@ TABLES = {
 def artifacts(past: Past):
     store = past.run()
     others = {"number": 3, "thing": bytearray(b"x"), "odd": pd.DataFrame({"x": [1, "one"]})}
-    past.task(store, "start/0", artifacts=TABLES | others)
+    lazy = {
+        "lazy": pl.DataFrame({"a": [1, 2, 3], "b": ["x", "y", "z"]}).lazy(),
+        "set": ds.dataset(TABLES["arrow"]),
+    }
+    past.task(store, "start/0", artifacts=TABLES | others | lazy)
     return Task("F/1/start/0").artifacts
 
 
@@ -107,6 +113,32 @@ def test_a_table_whose_file_is_gone_or_damaged_is_named(artifacts):
 
     with pytest.raises(DataMissing, match="'plain' of F/1 .* was cut off or replaced"):
         artifacts.plain.head()
+
+
+@pytest.mark.parametrize("name", ["polars", "column", "lazy"])
+@pytest.mark.parametrize("damage", ["gone", "cut off", "overwritten"])
+def test_of_polars_too_a_file_that_is_gone_or_damaged_is_named(artifacts, name: str, damage: str):
+    artifact = getattr(artifacts, name)
+    with open(artifact.path, "r+b") as file:
+        file.truncate(artifact.size // 2 if damage == "cut off" else 0)
+        file.write(b"x" * artifact.size if damage == "overwritten" else b"")
+    if damage == "gone":
+        os.unlink(artifact.path)
+
+    with pytest.raises(DataMissing, match=f"'{name}' of F/1 .*{artifact.path}"):
+        artifact.head()
+    if damage != "overwritten":
+        with pytest.raises(DataMissing, match=f"'{name}' of F/1 .*{artifact.path}"):
+            _ = artifact.data
+    with pytest.raises(DataMissing, match=f"The file of a table is .*{artifact.path}"):
+        artifact.dataset()
+    with pytest.raises(DataMissing, match=f"The file of a table is .*{artifact.path}"):
+        query(f"from start.{name}", "F")
+
+
+def test_the_first_rows_of_what_was_lazy_are_those_of_its_frame(artifacts):
+    assert artifacts.lazy.head(2).equals(pl.DataFrame({"a": [1, 2], "b": ["x", "y"]}))
+    assert artifacts.set.head(2).equals(TABLES["arrow"].slice(0, 2))
 
 
 def test_what_a_pickle_is_is_told_without_loading_it(artifacts):

@@ -124,7 +124,7 @@ class ParquetSerializer(Serializer):
 def head(info: Mapping[str, Any], open_file: OpenFile, rows: int) -> Any:
     """The first rows of a table, as its type; of the file the row groups are read that have them.
 
-    Not for a file that polars wrote. Raises :class:`DataMissing` if the file is damaged.
+    Not for a file that polars wrote (:func:`daskflow.store.tables.head_by_polars`). Raises :class:`DataMissing` if the file is damaged.
     """
     with open_file() as file:
         tables = [read_head(file, rows, info.get("row_group"))]
@@ -172,7 +172,7 @@ def read_table(file: BinaryIO, row_group: int | None = None) -> pa.Table:
 
     from daskflow.store.serializers.arrow_files import arrow_file
 
-    with _undamaged():
+    with undamaged():
         found = pq.ParquetFile(arrow_file(file))
         return found.read() if row_group is None else found.read_row_group(row_group)
 
@@ -184,7 +184,7 @@ def read_head(file: BinaryIO, rows: int, row_group: int | None = None) -> pa.Tab
 
     from daskflow.store.serializers.arrow_files import arrow_file
 
-    with _undamaged():
+    with undamaged():
         found = pq.ParquetFile(arrow_file(file), pre_buffer=True)
         groups, there = [], 0
         for group in range(found.num_row_groups) if row_group is None else [row_group]:
@@ -202,7 +202,7 @@ def read_head(file: BinaryIO, rows: int, row_group: int | None = None) -> pa.Tab
 
 
 @contextlib.contextmanager
-def _undamaged() -> Iterator[None]:
+def undamaged() -> Iterator[None]:
     """Raises :class:`DataMissing` if what is read in it is damaged."""
     import pyarrow as pa
 
@@ -224,7 +224,7 @@ def read_columns(open_file: OpenFile, info: Mapping[str, Any], labels: Sequence[
     from daskflow.store.serializers import pandas_frames
     from daskflow.store.serializers.arrow_files import arrow_file
 
-    with open_file() as file, _undamaged():
+    with open_file() as file, undamaged():
         found = pq.ParquetFile(arrow_file(file))
         names, less = pandas_frames.some_columns(found.schema_arrow, info, labels)
         table = None if names is None else found.read(columns=names)
