@@ -286,3 +286,34 @@ def test_a_dask_frame_with_a_partition_that_is_a_pickle_is_refused(past: Past):
         rows("from fit.t")
     with pytest.raises(CommandException, match="all does not exist"):
         rows('from fit."all"')
+
+
+def test_tables_that_differ_in_capitals_alone_can_all_be_asked_for(past: Past):
+    store = past.run(("start", "fit"))
+    tables = {name: pd.DataFrame({"x": [number]}) for number, name in enumerate(["T", "t", "t_", "u"])}
+    past.task(store, "fit/0", artifacts=tables | {"U": 1})
+
+    assert {name for name, *_ in rows("show tables")} == {"fit", "fit.T", "fit.t_", "fit.t__", "fit.u"}
+    for number, name in enumerate(["t", "T_", "t__", "u"]):
+        assert rows(f"select x from fit.{name}") == [(number,)]
+
+
+def test_what_has_no_name_is_called_with_an_underscore(past: Past):
+    past.task(
+        past.run(("start", "fit")),
+        "fit/0",
+        artifacts={"": pd.DataFrame({"": [1]}), "t": pd.DataFrame({"x": [1]})},
+    )
+
+    assert {name for name, *_ in rows("show tables")} == {"fit", "fit._", "fit.t"}
+    assert rows("select _ from fit._") == [(1,)]
+
+
+def test_tables_that_can_not_be_put_together_are_listed_all_the_same(past: Past):
+    store = past.run(("start", "fit"))
+    past.task(store, "fit/0", artifacts={"t": pd.DataFrame({"x": [1]})}, stack=[item(0)])
+    past.task(store, "fit/1", artifacts={"t": pd.DataFrame({"x": ["text"]})}, stack=[item(1)])
+
+    assert {name for name, *_ in rows("show tables")} == {"fit", "fit.t"}
+    with pytest.raises(DataException, match="do not go together"):
+        rows("select count(*) from fit.t, information_schema.tables")
