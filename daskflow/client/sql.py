@@ -3,19 +3,21 @@
 Step ``fit`` is the table ``fit``, as :meth:`Step.to_pandas` has it for all runs together. The artifact ``features`` of its
 tasks is ``fit.features``: the rows of all of them, with ``run``, ``task`` and ``index`` in front; a column of such a name
 has an underscore behind it. A step whose name is that of one of DuckDB's own schemas, or of another step but for capitals,
-has an underscore behind it in both; so has a table that is called as another one of its step but for capitals. Only what a query names is read, and nothing is unpickled.
+has an underscore behind it in both; so has a table that is called as another one of its step but for capitals. Only what a
+query names is read, and nothing is unpickled.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from daskflow.client.base import reopen, storage_of
 from daskflow.client.frames import Rows
 from daskflow.client.rows import RunRows
 from daskflow.client.runs import Flow, Run
-from daskflow.client.unions import TAGS, free_name, shown, union_of
+from daskflow.client.unions import TAGS, free_name, shown, union_of, without_nanoseconds
 from daskflow.errors import CommandException, DataException, DataMissing
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ _SETTINGS = (
     "lock_configuration = true",
 )
 """So that times are those of the frames, and a query sees nothing but the tables: no file, no variable of this program."""
+
+
+_BY_NANOSECOND = re.compile(r"\bTIME(STAMP(TZ)?)?_NS\b")
 
 
 class Answer(NamedTuple):
@@ -87,8 +92,7 @@ def query(sql: str, flow: str, runs: Sequence[str] = (), store: str | None = Non
                 _show(connection, name, distinct.schema.names)
             for setting in _SETTINGS:
                 connection.execute(f"set {setting}").fetchall()
-            found = connection.execute(sql)
-            return Answer([column[0] for column in found.description], found.fetchall())
+            return _answer(connection, sql)
         except duckdb.CatalogException as error:
             steps = ", ".join(sorted(tables.steps))
             raise CommandException(f"{error}\n\nThe steps are: {steps}.") from error
@@ -96,6 +100,39 @@ def query(sql: str, flow: str, runs: Sequence[str] = (), store: str | None = Non
             raise CommandException(str(error)) from error
         except FileNotFoundError as error:
             raise DataMissing(f"The file of a table is missing: {error}") from error
+
+
+def _answer(connection: Any, sql: str) -> Answer:
+    """What a query returns. Python's times have no nanoseconds: those of such columns are pandas' or, within others, texts."""
+    import pandas as pd
+
+    found = connection.execute(sql)
+    names, kinds = (
+        [column[0] for column in found.description],
+        [str(column[1]) for column in found.description],
+    )
+    rows = found.fetchall()
+    exact = [_BY_NANOSECOND.sub("VARCHAR", kind) for kind in kinds]
+    if exact == kinds:
+        return Answer(names, rows)
+    [(text,)] = connection.execute(
+        "select json_deserialize_sql(json_serialize_sql(?::varchar))", [sql]
+    ).fetchall()
+    columns = [f"c{place}" for place in range(len(kinds))]
+    chosen = [
+        column if same == kind else f"{column}::{same}"
+        for column, kind, same in zip(columns, kinds, exact, strict=True)
+    ]
+    found = connection.execute(f"select {', '.join(chosen)} from ({text}) as answer({', '.join(columns)})")
+    are_times = [kind in ("TIMESTAMP_NS", "TIMESTAMPTZ_NS") for kind in kinds]
+    rows = [
+        tuple(
+            pd.Timestamp(value) if is_time and value is not None else value
+            for value, is_time in zip(row, are_times, strict=True)
+        )
+        for row in found.fetchall()
+    ]
+    return Answer(names, rows)
 
 
 def _duckdb() -> Any:
@@ -220,4 +257,5 @@ def _as_arrow(frame: pd.DataFrame) -> pa.Table:
             columns[name] = pa.Array.from_pandas(column)
         except (pa.ArrowException, OverflowError):
             columns[name] = pa.array([None if value is None else str(value) for value in column])
-    return pa.table(columns)
+    table = pa.table(columns)
+    return table.cast(without_nanoseconds(table.schema))

@@ -150,6 +150,7 @@ def _union(name: str, storage: Storage, parts: list[Part]) -> pa.Table | ds.Data
         schema = pa.unify_schemas(
             [_front(tags), *(each.remove_metadata() for each in schemas)], promote_options="permissive"
         )
+        schema = without_nanoseconds(schema)
         tables = pa.concat_tables([schema.empty_table(), *shared], promote_options="permissive").cast(schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise DataException(
@@ -159,6 +160,16 @@ def _union(name: str, storage: Storage, parts: list[Part]) -> pa.Table | ds.Data
         return tables
     files = ds.FileSystemDataset(found, schema, found[0].format, found[0].filesystem)
     return ds.UnionDataset(schema, [files, ds.InMemoryDataset(tables)]) if shared else files
+
+
+def without_nanoseconds(schema: pa.Schema) -> pa.Schema:
+    """A schema as SQL can have it without a loss: DuckDB's intervals have microseconds, so nanoseconds are whole numbers."""
+    import pyarrow as pa
+
+    for place, field in enumerate(schema):
+        if field.type == pa.duration("ns"):
+            schema = schema.set(place, field.with_type(pa.int64()))
+    return schema
 
 
 def _front(tags: dict[str, str]) -> pa.Schema:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from daskflow.client import unions
@@ -317,3 +318,20 @@ def test_tables_that_can_not_be_put_together_are_listed_all_the_same(past: Past)
     assert {name for name, *_ in rows("show tables")} == {"fit", "fit.t"}
     with pytest.raises(DataException, match="do not go together"):
         rows("select count(*) from fit.t, information_schema.tables")
+
+
+def test_no_digit_of_a_time_is_lost(past: Past):
+    ts, took = pd.Timestamp(1_700_000_000_123_456_789), pd.Timedelta(1_234_567_891, "ns")
+    times = pd.DataFrame({"ts": [ts], "zone": [ts.tz_localize("UTC")], "took": [took]}, index=[0])
+    times["us"] = pd.Series([pd.Timedelta(5, "us").as_unit("us")])
+    lists = pa.table(
+        {"l": pa.array([[ts.value]], pa.list_(pa.timestamp("ns"))), "t": pa.array([5001], pa.time64("ns"))}
+    )
+    store = past.run(("start", "fit"))
+    past.task(store, "fit/0", artifacts={"times": times, "lists": lists})
+
+    answer = query("select ts, zone, took, us, ts from fit.times order by ts desc; -- as asked", "F")
+    assert answer.columns == ["ts", "zone", "took", "us", "ts"]
+    assert answer.rows == [(ts, ts.tz_localize("UTC"), took.value, dt.timedelta(microseconds=5), ts)]
+    assert rows("select l, t from fit.lists") == [(["2023-11-14 22:13:20.123456789"], "00:00:00.000005001")]
+    assert rows("select count(*) from fit.times where took > 1234567890") == [(1,)]
