@@ -163,17 +163,14 @@ class DataArtifact(OfRun[Any]):
         return tables.dataset(self._storage, tables.partitions(self._ref))
 
     def dask(self) -> Any:
-        """A table as a lazy ``dask.dataframe.DataFrame``; of a Dask collection what was set.
+        """A table as a lazy ``dask.dataframe.DataFrame`` or ``Series``; of a Dask collection what was set.
 
-        Its types are those that Dask gives what it reads from Parquet. Raises :class:`DataException` if it is no table.
+        It computes to what :attr:`data` is as pandas has it; an index is a frame without columns. Of a frame only the columns
+        that are asked for are read, unless it is an Arrow table. Raises :class:`DataException` if it is no table.
         """
         self._require_table("dask()")
-        from daskflow.store import gathered, tables
+        from daskflow.store import gathered
 
-        if self.encoding == "dask":
-            return self.data
-        if self.row_group is None:
-            return tables.dask_frame(self._storage, self._ref)
         return gathered.concat(self._store, self.id, [self._ref])
 
     def _require_table(self, asked: str) -> None:

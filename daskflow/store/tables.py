@@ -10,7 +10,7 @@ from daskflow.errors import DataException, DataMissing
 from daskflow.store.serializers.parquet import undamaged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import polars as pl
     import pyarrow as pa
@@ -21,10 +21,15 @@ if TYPE_CHECKING:
 
 
 def scan(storage: Storage, ref: ArtifactRef) -> pl.LazyFrame:
-    """A table as a polars query over its file, or over its row group of it."""
+    """A table as a polars query over its file, or over its row group of it.
+
+    Raises :class:`DataException` if it has rows but no columns.
+    """
     import polars as pl
 
-    files = [storage.locate(str(each.path)) for each in partitions(ref)]
+    parts = partitions(ref)
+    _require_rows_of_files(parts)
+    files = [storage.locate(str(each.path)) for each in parts]
     frame = pl.scan_parquet(files, glob=False, **storage.polars_options())
     group = ref.info.get("row_group")
     return frame if group is None else frame.slice(_rows_before(storage, ref, group), ref.info["rows"])
@@ -89,14 +94,6 @@ def _counting() -> type[ds.FileSystemDataset]:
     return RowGroupDataset
 
 
-def dask_frame(storage: Storage, ref: ArtifactRef) -> Any:
-    """A table that has a file for itself as a lazy frame, a partition a row group or several."""
-    import dask.dataframe as dd
-
-    path = storage.locate(str(ref.path))
-    return dd.read_parquet(path, storage_options=storage.storage_options or None)
-
-
 def partitions(ref: ArtifactRef) -> list[ArtifactRef]:
     """The tables of which a Dask collection consists; any other is one by itself.
 
@@ -131,12 +128,16 @@ def pieces(ref: ArtifactRef) -> list[ArtifactRef]:
     ]
 
 
-def fragments(storage: Storage, parts: Iterable[tuple[ArtifactRef, Any]]) -> list[ds.ParquetFileFragment]:
-    """The parts of a dataset: tables, each with the expression that holds for all of its rows, if any."""
+def fragments(storage: Storage, parts: Sequence[tuple[ArtifactRef, Any]]) -> list[ds.ParquetFileFragment]:
+    """The parts of a dataset: tables, each with the expression that holds for all of its rows, if any.
+
+    Raises :class:`DataException` if one has rows but no columns.
+    """
     import pyarrow.dataset as ds
 
     from daskflow.store.serializers.arrow_files import arrow_filesystem
 
+    _require_rows_of_files(ref for ref, _ in parts)
     filesystem, form = arrow_filesystem(storage), ds.ParquetFileFormat()
     found = []
     for ref, expression in parts:
@@ -145,6 +146,14 @@ def fragments(storage: Storage, parts: Iterable[tuple[ArtifactRef, Any]]) -> lis
         path = storage.locate(str(ref.path)).removeprefix("s3://")
         found.append(form.make_fragment(path, filesystem, expression, groups))
     return found
+
+
+def _require_rows_of_files(refs: Iterable[ArtifactRef]) -> None:
+    for ref in refs:
+        if ref.info["rows"] and not ref.info["schema"]:
+            raise DataException(
+                f"A {ref.type} has {ref.info['rows']} rows and no columns, of which its file has nothing. Use .data."
+            )
 
 
 def schema_of(fragment: ds.ParquetFileFragment) -> pa.Schema:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import dask
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -21,6 +22,8 @@ from daskflow.store.artifacts import ArtifactWriter, shared_tables
 from daskflow.store.records import TaskRecord, timestamp
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Past
 
     from daskflow import DataArtifact
@@ -213,3 +216,71 @@ def test_where_daskflow_is_not_to_be_had_the_path_is_enough(artifacts, library: 
     )  # fmt: skip
 
     assert done.stdout == "[0, 1, 2]\n", done.stderr
+
+
+LABELLED = {
+    "numbers": pd.DataFrame({0: [1, 2], 1: ["a", "b"]}),
+    "truths": pd.DataFrame({True: [1], False: [2]}),
+    "levels": pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", 1), ("b", 2)])),
+    "categories": pd.DataFrame({"a": [1, 2]}, index=pd.CategoricalIndex(["u", "v"])),
+    "counted": pd.DataFrame({"a": [1, 2]}, index=pd.RangeIndex(0, 20, 10, name="r")),
+    "pairs": pd.DataFrame({"a": [1, 2]}, index=pd.MultiIndex.from_tuples([("x", 1), ("y", 2)])),
+    "objects": pd.DataFrame({"a": pd.Series(["x", None], dtype=object), "c": pd.Categorical(["x", "y"])}),
+    "bare": pd.DataFrame(index=range(5)),
+    "series": pd.Series([1, 2], name="s", index=["x", "y"]),
+}
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_what_dask_computes_of_a_table_is_the_table(past: Past, name: str):
+    past.task(past.run(), "start/0", artifacts={name: LABELLED[name]})
+
+    found = Task("F/1/start/0")[name].dask()
+
+    with dask.config.set(scheduler="sync"):
+        assert_same(found.compute(), LABELLED[name])
+        assert_same(found._meta, LABELLED[name].iloc[:0])
+        assert len(found) == len(LABELLED[name])
+
+
+def test_what_other_libraries_made_is_lazy_in_dask_too(past: Past):
+    table = pl.DataFrame({"x": [1, 2], "y": ["a", "b"]})
+    values = {
+        "lazy": table.lazy(),
+        "arrow": table.to_arrow(),
+        "set": ds.dataset(table.to_arrow()),
+        "frame": table,
+    }
+    past.task(past.run(), "start/0", artifacts=values | {"column": table["x"], "index": pd.RangeIndex(5)})
+    artifacts = Task("F/1/start/0").artifacts
+
+    with dask.config.set(scheduler="sync"):
+        for name in values:
+            found = getattr(artifacts, name).dask()
+            assert found.compute().to_dict("list") == {"x": [1, 2], "y": ["a", "b"]}
+            assert (found.x.sum().compute(), len(found)) == (3, 2)
+        assert artifacts.column.dask().sum().compute() == 3
+        assert len(artifacts.index.dask()) == 5
+
+
+def test_a_path_may_have_characters_that_others_take_for_patterns(past: Past, tmp_path: Path):
+    past = type(past)(tmp_path / "a [1] ü*?")
+    past.task(past.run(), "start/0", artifacts={"x": TABLES["plain"]})
+
+    found = Task("F/1/start/0", store=past.url)["x"]
+
+    assert found.dask().x.sum().compute(scheduler="sync") == sum(range(100))
+
+
+def test_rows_without_columns_are_had_from_the_record_or_refused(past: Past):
+    past.task(
+        past.run(), "start/0", artifacts={"bare": pd.DataFrame(index=range(5)), "numbers": pd.RangeIndex(5)}
+    )
+    artifacts = Task("F/1/start/0").artifacts
+
+    assert_same(artifacts.bare.head(3), pd.DataFrame(index=range(3)))
+    assert artifacts.numbers.head(9).equals(pd.RangeIndex(5))
+    assert {name for name, *_ in query("show tables", "F").rows} == {"start", "start.bare", "start.numbers"}
+    for ask in (artifacts.bare.scan, artifacts.numbers.dataset, lambda: query("from start.bare", "F")):
+        with pytest.raises(DataException, match=r"has 5 rows and no columns, .* Use \.data"):
+            ask()

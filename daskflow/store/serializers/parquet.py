@@ -131,7 +131,7 @@ def head(info: Mapping[str, Any], open_file: OpenFile, rows: int) -> Any:
     spec = info.get("pandas")
     if spec is not None and "range" in spec["index"]:
         start, _, step = spec["index"]["range"]
-        index = spec["index"] | {"range": [start, start + step * len(tables[0]), step]}
+        index = spec["index"] | {"range": [start, start + step * min(rows, info["rows"]), step]}
         info = {**info, "pandas": spec | {"index": index}}
     return _restored(tables, info)
 
