@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+from dataclasses import dataclass
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import DataException
 from daskflow.store.retries import retried
 from daskflow.store.runs import RunStore
 from daskflow.store.serializers import lazy_tables
-from daskflow.store.serializers.parquet import read_columns
+from daskflow.store.serializers.parquet import RowGroup, read_columns, row_groups
 from daskflow.store.storage import storage_at
 from daskflow.store.tables import scan
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from daskflow.store.records import ArtifactRef
 
 PARTITION_BYTES = 64 << 20
-"""Tables are read together, as one partition, up to so many bytes as stored."""
+"""Tables are read together, as one partition, up to so many bytes as stored; a larger one is a partition a row group."""
 PARTITION_TABLES = 1_000
 _FRAMES = frozenset(
     {
@@ -32,6 +33,15 @@ _FRAMES = frozenset(
     }
 )
 _SERIES = frozenset({"pandas.Series", "polars.Series", "dask.dataframe.Series"})
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A table, or a row group of its file; ``size`` is what it has of the bytes that are stored."""
+
+    ref: ArtifactRef
+    group: RowGroup | None = None
+    size: int = 0
 
 
 def concat(store: RunStore, name: str, refs: Sequence[ArtifactRef]) -> Any:
@@ -73,7 +83,9 @@ def _meta(store: RunStore, name: str, ref: ArtifactRef, *, alone: bool) -> Any:
     from dask.dataframe.utils import clear_known_categories
 
     is_exact = ref.encoding == "parquet" and "pandas" in ref.info  # of others the types depend on the values
-    found = _as_pandas(store.load_head(name, ref, 0)) if is_exact else _table(store, name, ref).iloc[:0]
+    found = (
+        _as_pandas(store.load_head(name, ref, 0)) if is_exact else _table(store, name, Piece(ref)).iloc[:0]
+    )
     return found if alone else clear_known_categories(found)
 
 
@@ -81,61 +93,75 @@ def _lazy(store: RunStore, name: str, refs: Sequence[ArtifactRef], meta: Any) ->
     import dask
     import dask.dataframe as dd
 
+    pieces = chain.from_iterable(_pieces(store, ref) for ref in refs)
     read = read_together if meta.ndim > 1 else read_series_together
     place = (store.storage.url, store.flow, store.run)
     with dask.config.set({"dataframe.convert-string": False}):  # texts stay what they were
         return dd.from_map(
-            read, list(_partitions(refs)), place=place, name=name, meta=meta, enforce_metadata=False
+            read, list(_partitions(pieces)), place=place, name=name, meta=meta, enforce_metadata=False
         )
 
 
-def _partitions(refs: Iterable[ArtifactRef]) -> Iterator[list[ArtifactRef]]:
+def _pieces(store: RunStore, ref: ArtifactRef) -> list[Piece]:
+    """A table, or its row groups if it is large and can be had so."""
+    whole = Piece(ref, size=ref.size)
+    by_itself = ref.encoding == "parquet" and "row_group" not in ref.info
+    if ref.size <= PARTITION_BYTES or not by_itself or ref.info["producer"].startswith("polars"):
+        return [whole]
+    with store.open(ref) as file:
+        groups = row_groups(file)
+    return [Piece(ref, group, ref.size // len(groups)) for group in groups] or [whole]
+
+
+def _partitions(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
     """Neighbours that are small together."""
-    found: list[ArtifactRef] = []
+    found: list[Piece] = []
     size = 0
-    for ref in refs:
-        if found and (size + ref.size > PARTITION_BYTES or len(found) == PARTITION_TABLES):
+    for piece in pieces:
+        if found and (size + piece.size > PARTITION_BYTES or len(found) == PARTITION_TABLES):
             yield found
             found, size = [], 0
-        found.append(ref)
-        size += ref.size
+        found.append(piece)
+        size += piece.size
     yield found
 
 
 def read_together(
-    refs: Sequence[ArtifactRef], place: tuple[str, str, str], name: str, columns: Sequence[Any] | None = None
+    pieces: Sequence[Piece], place: tuple[str, str, str], name: str, columns: Sequence[Any] | None = None
 ) -> Any:
-    """On a worker: the tables with these references as one, or some of its columns."""
+    """On a worker: these tables as one, or some of its columns."""
     from dask.dataframe.dispatch import concat as with_all_categories
 
     url, flow, run = place
     store = RunStore(storage_at(url), flow, run)
-    frames = [_table(store, name, ref, columns) for ref in refs]
+    frames = [_table(store, name, piece, columns) for piece in pieces]
     return frames[0] if len(frames) == 1 else with_all_categories(frames)
 
 
-def read_series_together(refs: Sequence[ArtifactRef], place: tuple[str, str, str], name: str) -> Any:
-    """On a worker: the series with these references as one."""
-    return read_together(refs, place, name)
+def read_series_together(pieces: Sequence[Piece], place: tuple[str, str, str], name: str) -> Any:
+    """On a worker: these series as one."""
+    return read_together(pieces, place, name)
 
 
-def _table(store: RunStore, name: str, ref: ArtifactRef, columns: Sequence[Any] | None = None) -> Any:
+def _table(store: RunStore, name: str, piece: Piece, columns: Sequence[Any] | None = None) -> Any:
     """A frame or series of pandas, whichever library made it."""
-    found = None if columns is None else _some_columns(store, ref, list(columns))
+    ref, group = piece.ref, piece.group
+    found = None if columns is None else _some_columns(store, piece, list(columns))
     if found is not None:
         return found
-    whole = _as_pandas(store.load(name, ref))
+    whole = _as_pandas(store.load(name, ref) if group is None else store.load_group(name, ref, group))
     return whole if columns is None else whole[list(columns)]
 
 
-def _some_columns(store: RunStore, ref: ArtifactRef, columns: list[Any]) -> Any:
+def _some_columns(store: RunStore, piece: Piece, columns: list[Any]) -> Any:
     """Some columns of a frame that has a file for itself, reading no others; None if they can't be had so."""
     import pandas as pd
 
+    ref, group = piece.ref, piece.group
     if ref.encoding != "parquet" or "row_group" in ref.info:
         return None
     if ref.type == "pandas.DataFrame":
-        return retried(lambda: read_columns(lambda: store.open(ref), ref.info, columns))
+        return retried(lambda: read_columns(lambda: store.open(ref), ref.info, columns, group))
     if not ref.type.startswith("polars"):
         return None
     if not columns:

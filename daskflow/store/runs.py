@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from daskflow.store.chunks import Chunk
+    from daskflow.store.serializers.parquet import RowGroup
     from daskflow.store.storage import Storage
 
 MOST_READ_AHEAD = 1 << 30
@@ -437,6 +438,12 @@ class RunStore:
             return head(ref.info, lambda: self.open(ref), rows)
 
         return self._loaded(name, ref, first)
+
+    def load_group(self, name: str, ref: ArtifactRef, group: RowGroup) -> Any:
+        """The rows of a row group of a table that polars did not write, as its type. Raises as :meth:`load`."""
+        from daskflow.store.serializers.parquet import read_group
+
+        return self._loaded(name, ref, lambda: read_group(ref.info, lambda: self.open(ref), group))
 
     def _loaded(self, name: str, found: ArtifactRef, load: Callable[[], Any]) -> Any:
         place = f" from {self.storage.locate(found.path)}" if found.path else ""

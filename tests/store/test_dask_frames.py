@@ -16,6 +16,7 @@ from daskflow.store.artifacts import ArtifactWriter
 from daskflow.store.gathered import concat
 from daskflow.store.runs import RunStore, new_run
 from daskflow.store.serializers import dask_frames, fingerprint
+from daskflow.store.serializers.table_hash import BLOCK
 from daskflow.store.storage import LocalStorage, storage_at
 
 if TYPE_CHECKING:
@@ -233,6 +234,38 @@ def test_large_tables_are_partitions_of_their_own(
     refs = [writer.save(f"df{number}", frame(3)) for number in range(3)]
 
     assert concat(run, "df", refs).npartitions == 3
+
+
+@pytest.mark.parametrize("kind", ["frame", "dates", "series", "arrow"])
+def test_a_large_table_is_a_partition_a_row_group(
+    run: RunStore, writer: ArtifactWriter, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    import pyarrow as pa
+
+    from daskflow.store import gathered
+    from daskflow.store.serializers import table_file
+
+    monkeypatch.setattr(gathered, "PARTITION_BYTES", 100)
+    monkeypatch.setattr(table_file, "MAX_GROUP", BLOCK)
+    rows = 2 * BLOCK + 3
+    whole = pd.DataFrame(
+        {"a": range(rows), "b": np.arange(rows) % 7}, index=pd.RangeIndex(5, 5 + 2 * rows, 2)
+    )
+    if kind == "dates":
+        whole.index = pd.date_range("2000", periods=rows, freq="min", name="when")
+    value = {"series": whole.a, "arrow": pa.table({"a": whole.a.array})}.get(kind, whole)
+    expected = pd.DataFrame({"a": range(rows)}) if kind == "arrow" else value
+
+    found = concat(run, "t", [writer.save("t", value)])
+
+    assert (found.npartitions, len(found)) == (3, rows)
+    assert found.get_partition(1).index.compute()[0] == (0 if kind == "arrow" else whole.index[BLOCK])
+    computed = found.compute().reset_index(drop=kind == "arrow")
+    pd.testing.assert_frame_equal(
+        computed, expected.reset_index(drop=kind == "arrow"), check_index_type=False
+    )
+    if kind in ("frame", "dates"):
+        assert found.b.compute().equals(whole.b)
 
 
 def test_lazy_frames_are_joined_without_being_computed(run: RunStore, writer: ArtifactWriter):
