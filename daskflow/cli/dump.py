@@ -104,10 +104,12 @@ def _facts(task: Task, artifact: DataArtifact, load: bool) -> dict[str, Any]:
 def _value(artifact: DataArtifact, limit: int, load: bool) -> str:
     if artifact.encoding == "pickle" and not load:
         return "< a pickle: --load shows it >"
-    if artifact.size > limit and artifact.encoding != "parquet":
+    if artifact.size > limit and artifact.encoding not in ("parquet", "dask"):
         return TOO_LARGE
     if artifact.encoding == "parquet":
         return _table(artifact, limit)
+    if artifact.encoding == "dask":
+        return f"{artifact.path}, {artifact.rows} rows in {artifact._ref.info['npartitions']} partitions"
     text = repr(artifact.data)
     return text if len(text) <= max(limit, 4 * artifact.size) else TOO_LARGE
 

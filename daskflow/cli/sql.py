@@ -39,8 +39,8 @@ def sql(
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude one another.")
-    from daskflow.client.sql import free_name
     from daskflow.client.sql import query as answer_of
+    from daskflow.client.unions import free_name
 
     answer = answer_of(query, flow, runs, settings.datastore_root(settings.load(), option=datastore))
     if as_json:

@@ -114,6 +114,7 @@ class DataArtifact(OfRun[Any]):
     def head(self, n: int = 10) -> Any:
         """The first ``n`` rows of a table, as the type that was set: a frame or series of pandas or polars, or an Arrow table.
 
+        Of what was lazy (``polars.LazyFrame``, ``pyarrow.dataset.Dataset``, Dask) the frame or table that it stands for.
         Of the file the row groups are read that have them. Raises ``ValueError`` if ``n`` is negative,
         :class:`DataException` if it is no table, and as :attr:`data` does.
         """
@@ -125,9 +126,6 @@ class DataArtifact(OfRun[Any]):
 
             with dask.config.set(scheduler="sync"):
                 return self.data.partitions[: self._partitions_with(n)].head(n, npartitions=-1)
-        if self.type.startswith("polars") and self.row_group is None:
-            frame = self.scan().head(n).collect()
-            return frame if self.type == "polars.DataFrame" else frame.to_series()
         return self._store.load_head(self.id, self._ref, n)
 
     def _partitions_with(self, rows: int) -> int:
@@ -165,17 +163,14 @@ class DataArtifact(OfRun[Any]):
         return tables.dataset(self._storage, tables.partitions(self._ref))
 
     def dask(self) -> Any:
-        """A table as a lazy ``dask.dataframe.DataFrame``; of a Dask collection what was set.
+        """A table as a lazy ``dask.dataframe.DataFrame`` or ``Series``; of a Dask collection what was set.
 
-        Its types are those that Dask gives what it reads from Parquet. Raises :class:`DataException` if it is no table.
+        It computes to what :attr:`data` is as pandas has it; an index is a frame without columns. Of a frame only the columns
+        that are asked for are read, unless it is an Arrow table. Raises :class:`DataException` if it is no table.
         """
         self._require_table("dask()")
-        from daskflow.store import gathered, tables
+        from daskflow.store import gathered
 
-        if self.encoding == "dask":
-            return self.data
-        if self.row_group is None:
-            return tables.dask_frame(self._storage, self._ref)
         return gathered.concat(self._store, self.id, [self._ref])
 
     def _require_table(self, asked: str) -> None:

@@ -3,19 +3,21 @@
 Step ``fit`` is the table ``fit``, as :meth:`Step.to_pandas` has it for all runs together. The artifact ``features`` of its
 tasks is ``fit.features``: the rows of all of them, with ``run``, ``task`` and ``index`` in front; a column of such a name
 has an underscore behind it. A step whose name is that of one of DuckDB's own schemas, or of another step but for capitals,
-has an underscore behind it in both. Only what a query names is read, and nothing is unpickled.
+has an underscore behind it in both; so has a table that is called as another one of its step but for capitals. Only what a
+query names is read, and nothing is unpickled.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from daskflow.client.base import reopen, storage_of
 from daskflow.client.frames import Rows
 from daskflow.client.rows import RunRows
 from daskflow.client.runs import Flow, Run
-from daskflow.client.unions import TAGS, shown, union_of
+from daskflow.client.unions import TAGS, free_name, shown, union_of, without_nanoseconds
 from daskflow.errors import CommandException, DataException, DataMissing
 
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ _SETTINGS = (
 """So that times are those of the frames, and a query sees nothing but the tables: no file, no variable of this program."""
 
 
+_BY_NANOSECOND = re.compile(r"\bTIME(STAMP(TZ)?)?_NS\b")
+
+
 class Answer(NamedTuple):
     """What a query returned: names of columns, and rows."""
 
@@ -45,10 +50,10 @@ class Answer(NamedTuple):
 
 
 class _Named(NamedTuple):
-    """What a query speaks of, in small letters: tables with their schemas, or all there are; columns, or all."""
+    """What a query speaks of, in small letters: tables with their schemas, and whether it lists all there are."""
 
-    tables: frozenset[tuple[str, str]] | None
-    columns: frozenset[str] | None
+    tables: frozenset[tuple[str, str]]
+    lists: bool
 
 
 def query(sql: str, flow: str, runs: Sequence[str] = (), store: str | None = None) -> Answer:
@@ -87,8 +92,7 @@ def query(sql: str, flow: str, runs: Sequence[str] = (), store: str | None = Non
                 _show(connection, name, distinct.schema.names)
             for setting in _SETTINGS:
                 connection.execute(f"set {setting}").fetchall()
-            found = connection.execute(sql)
-            return Answer([column[0] for column in found.description], found.fetchall())
+            return _answer(connection, sql)
         except duckdb.CatalogException as error:
             steps = ", ".join(sorted(tables.steps))
             raise CommandException(f"{error}\n\nThe steps are: {steps}.") from error
@@ -96,6 +100,39 @@ def query(sql: str, flow: str, runs: Sequence[str] = (), store: str | None = Non
             raise CommandException(str(error)) from error
         except FileNotFoundError as error:
             raise DataMissing(f"The file of a table is missing: {error}") from error
+
+
+def _answer(connection: Any, sql: str) -> Answer:
+    """What a query returns. Python's times have no nanoseconds: those of such columns are pandas' or, within others, texts."""
+    import pandas as pd
+
+    found = connection.execute(sql)
+    names, kinds = (
+        [column[0] for column in found.description],
+        [str(column[1]) for column in found.description],
+    )
+    rows = found.fetchall()
+    exact = [_BY_NANOSECOND.sub("VARCHAR", kind) for kind in kinds]
+    if exact == kinds:
+        return Answer(names, rows)
+    [(text,)] = connection.execute(
+        "select json_deserialize_sql(json_serialize_sql(?::varchar))", [sql]
+    ).fetchall()
+    columns = [f"c{place}" for place in range(len(kinds))]
+    chosen = [
+        column if same == kind else f"{column}::{same}"
+        for column, kind, same in zip(columns, kinds, exact, strict=True)
+    ]
+    found = connection.execute(f"select {', '.join(chosen)} from ({text}) as answer({', '.join(columns)})")
+    are_times = [kind in ("TIMESTAMP_NS", "TIMESTAMPTZ_NS") for kind in kinds]
+    rows = [
+        tuple(
+            pd.Timestamp(value) if is_time and value is not None else value
+            for value, is_time in zip(row, are_times, strict=True)
+        )
+        for row in found.fetchall()
+    ]
+    return Answer(names, rows)
 
 
 def _duckdb() -> Any:
@@ -151,21 +188,16 @@ def _named(connection: Any, sql: str) -> _Named:
     if len(parsed["statements"]) != 1:
         raise CommandException(f"One query at a time: there are {len(parsed['statements'])}.")
     tables: set[tuple[str, str]] = set()
-    words: set[str] = set()
-    every_table = every_column = False
+    lists = False
     for node in _nodes(parsed):
         kind = node.get("type")
         if kind == "BASE_TABLE":
             tables.add((node["schema_name"].lower(), node["table_name"].lower()))
-        every_table |= (kind == "SHOW_REF" and node["query"] is None) or str(
-            node.get("schema_name")
-        ).lower() in (
+        lists |= (kind == "SHOW_REF" and node["query"] is None) or str(node.get("schema_name")).lower() in (
             "information_schema",
             "pg_catalog",
         )
-        every_column |= kind in ("STAR", "SHOW_REF") or node.get("ref_type") == "NATURAL"
-        words.update(_words(node))
-    return _Named(None if every_table else frozenset(tables), None if every_column else frozenset(words))
+    return _Named(frozenset(tables), lists)
 
 
 def _nodes(value: Any) -> Iterator[dict[str, Any]]:
@@ -174,14 +206,6 @@ def _nodes(value: Any) -> Iterator[dict[str, Any]]:
         yield value
     for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         yield from _nodes(inner)
-
-
-def _words(node: dict[str, Any]) -> Iterator[str]:
-    """All texts that may be a column's name."""
-    for value in node.values():
-        yield from (
-            each.lower() for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)
-        )
 
 
 class _Tables:
@@ -197,14 +221,14 @@ class _Tables:
 
     def of(self, named: _Named) -> Iterator[tuple[tuple[str, str], Any]]:
         """Those that a query names, with their names: schema, which of a step is empty, and table."""
+        stores = [run._store for run in self._runs]
         for name, step in self.steps.items():
-            if named.tables is None or any((schema, name.lower()) in named.tables for schema in ("", "temp")):
+            if named.lists or any((schema, name.lower()) in named.tables for schema in ("", "temp")):
                 yield ("", name), self._of_step(step)
-            wanted = None if named.tables is None else {t for s, t in named.tables if s == name.lower()}
-            if wanted is None or wanted:
-                stores, taken = [run._store for run in self._runs], set[str]()
-                for artifact, table in union_of(stores, step, wanted, named.columns):
-                    yield (name, free_name(artifact, taken)), table
+            wanted = {table for schema, table in named.tables if schema == name.lower()}
+            if wanted or named.lists:
+                for artifact, table in union_of(stores, step, wanted, others=named.lists):
+                    yield (name, artifact), table
 
     def _of_step(self, step: str) -> pa.Table:
         rows = Rows()
@@ -223,14 +247,6 @@ def _distinct(table: Any) -> Any:
     return (table if hasattr(table, "rename_columns") else table.to_table()).rename_columns(names)
 
 
-def free_name(name: str, taken: set[str]) -> str:
-    """A name that SQL, to which capitals are the same, does not know yet; it does from now on."""
-    while name.lower() in taken:
-        name += "_"
-    taken.add(name.lower())
-    return name
-
-
 def _as_arrow(frame: pd.DataFrame) -> pa.Table:
     """A frame as SQL has it: of values of several types, their texts."""
     import pyarrow as pa
@@ -241,4 +257,5 @@ def _as_arrow(frame: pd.DataFrame) -> pa.Table:
             columns[name] = pa.Array.from_pandas(column)
         except (pa.ArrowException, OverflowError):
             columns[name] = pa.array([None if value is None else str(value) for value in column])
-    return pa.table(columns)
+    table = pa.table(columns)
+    return table.cast(without_nanoseconds(table.schema))

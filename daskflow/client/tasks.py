@@ -44,8 +44,9 @@ class Step(OfRun["Task"]):
 
     def _check(self) -> None:
         self._store.record()
-        if not self._store.tasks(self.id):
-            raise not_found("Step", self.pathspec, self._storage, sorted(self._store.steps()))
+        there = self._store.steps()  # also one whose tasks have left nothing yet
+        if self.id not in there:
+            raise not_found("Step", self.pathspec, self._storage, sorted(there))
 
     def _child(self, name: str) -> Task:
         return self._reach(Task, self.pathspec, name)
@@ -103,7 +104,7 @@ class Step(OfRun["Task"]):
         ``bool`` or ``boolean``, times with a zone in UTC; dates, decimals and what has several types are objects. An artifact
         with the name of a column above has an underscore behind it.
 
-        A task whose record is damaged is left out, with a :class:`DamagedRecordWarning`.
+        A task that runs is there as soon as it has written something. One whose record is damaged is left out, with a :class:`DamagedRecordWarning`.
         """
         from daskflow.client.rows import RunRows
 

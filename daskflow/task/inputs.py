@@ -125,15 +125,16 @@ class Inputs:
         return np.array(values, dtype=None if alike else object)
 
     def concat(self, name: str) -> Any:
-        """The frames that the inputs set under a name as one lazy ``dask.dataframe.DataFrame``, in the order of the inputs.
+        """The tables that the inputs set under a name as one lazy ``dask.dataframe.DataFrame``, in the order of the inputs.
 
-        Nothing is read before it is computed, but for the first frame, whose columns and types hold for all. Frames of
-        polars and Arrow tables become frames of pandas.
+        Nothing is read before it is computed, but for the first table, whose columns and types hold for all. What polars and
+        Arrow made becomes pandas', lazy or not; series become a ``dask.dataframe.Series``. The categories of several tables
+        are not known before they are computed (``frame.x.cat.as_known()``): then they are those of all.
 
         Raises
         ------
         DataException
-            If one of them is no frame.
+            If one of them is no table, or some are series and some are not.
         AttributeError
             If an input has no such artifact.
         """

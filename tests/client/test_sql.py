@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from daskflow.client import unions
@@ -239,3 +240,98 @@ def test_without_duckdb_one_line_says_what_to_install(two_runs: Past, monkeypatc
         DataException, match=r"SQL needs DuckDB, which is not installed: pip install 'daskflow\[sql\]'"
     ):
         rows("select 1")
+
+
+class NoTable:
+    """A value that only a pickle holds."""
+
+
+def test_a_table_that_is_a_pickle_in_some_tasks_is_refused_instead_of_being_short_of_rows(past: Past):
+    store = past.run(("start", "fit"))
+    for index in range(4):
+        frame = pd.DataFrame({"amount": [index]})
+        if index in {1, 3}:
+            frame["note"] = pd.Series([{"a": 1}], dtype=object)
+        past.task(
+            store, f"fit/{index}", artifacts={"t": frame, "model": NoTable(), "u": frame[["amount"]]}, stack=[item(index)]
+        )  # fmt: skip
+
+    refused = (
+        r"The rows of fit\.t are not all .*: of 4 tasks 2 set a pickle, .*1/fit/1, because column 'note'"
+    )
+    with pytest.raises(DataException, match=refused):
+        rows("select sum(amount) from fit.t")
+    with pytest.raises(CommandException, match="model does not exist"):
+        rows("from fit.model")
+    assert rows("select sum(amount) from fit.u") == [(6,)]
+    assert {name for name, *_ in rows("show tables")} == {"start", "fit", "fit.t", "fit.u"} - {"start"}
+
+
+def test_a_dask_frame_with_a_partition_that_is_a_pickle_is_refused(past: Past):
+    import dask
+    import dask.dataframe as dd
+
+    mixed = pd.DataFrame({"x": [1, 2], "o": [{"a": 1}, "text"]}, index=[1, 2])
+    plain = pd.DataFrame({"x": [1, 2], "o": pd.Series(["a", "b"], dtype=object)}, index=[3, 4])
+    with dask.config.set({"scheduler": "sync", "dataframe.convert-string": False}):
+        frame = dd.concat([dd.from_pandas(plain, npartitions=1), dd.from_pandas(mixed, npartitions=1)])
+        past.task(
+            past.run(("start", "fit")),
+            "fit/0",
+            artifacts={"t": frame, "all": dd.from_pandas(mixed, npartitions=1)},
+        )
+
+    with pytest.raises(
+        DataException, match=r"fit\.t .*of 1 tasks 1 set a pickle, .*1/fit/0, because column 'o'"
+    ):
+        rows("from fit.t")
+    with pytest.raises(CommandException, match="all does not exist"):
+        rows('from fit."all"')
+
+
+def test_tables_that_differ_in_capitals_alone_can_all_be_asked_for(past: Past):
+    store = past.run(("start", "fit"))
+    tables = {name: pd.DataFrame({"x": [number]}) for number, name in enumerate(["T", "t", "t_", "u"])}
+    past.task(store, "fit/0", artifacts=tables | {"U": 1})
+
+    assert {name for name, *_ in rows("show tables")} == {"fit", "fit.T", "fit.t_", "fit.t__", "fit.u"}
+    for number, name in enumerate(["t", "T_", "t__", "u"]):
+        assert rows(f"select x from fit.{name}") == [(number,)]
+
+
+def test_what_has_no_name_is_called_with_an_underscore(past: Past):
+    past.task(
+        past.run(("start", "fit")),
+        "fit/0",
+        artifacts={"": pd.DataFrame({"": [1]}), "t": pd.DataFrame({"x": [1]})},
+    )
+
+    assert {name for name, *_ in rows("show tables")} == {"fit", "fit._", "fit.t"}
+    assert rows("select _ from fit._") == [(1,)]
+
+
+def test_tables_that_can_not_be_put_together_are_listed_all_the_same(past: Past):
+    store = past.run(("start", "fit"))
+    past.task(store, "fit/0", artifacts={"t": pd.DataFrame({"x": [1]})}, stack=[item(0)])
+    past.task(store, "fit/1", artifacts={"t": pd.DataFrame({"x": ["text"]})}, stack=[item(1)])
+
+    assert {name for name, *_ in rows("show tables")} == {"fit", "fit.t"}
+    with pytest.raises(DataException, match="do not go together"):
+        rows("select count(*) from fit.t, information_schema.tables")
+
+
+def test_no_digit_of_a_time_is_lost(past: Past):
+    ts, took = pd.Timestamp(1_700_000_000_123_456_789), pd.Timedelta(1_234_567_891, "ns")
+    times = pd.DataFrame({"ts": [ts], "zone": [ts.tz_localize("UTC")], "took": [took]}, index=[0])
+    times["us"] = pd.Series([pd.Timedelta(5, "us").as_unit("us")])
+    lists = pa.table(
+        {"l": pa.array([[ts.value]], pa.list_(pa.timestamp("ns"))), "t": pa.array([5001], pa.time64("ns"))}
+    )
+    store = past.run(("start", "fit"))
+    past.task(store, "fit/0", artifacts={"times": times, "lists": lists})
+
+    answer = query("select ts, zone, took, us, ts from fit.times order by ts desc; -- as asked", "F")
+    assert answer.columns == ["ts", "zone", "took", "us", "ts"]
+    assert answer.rows == [(ts, ts.tz_localize("UTC"), took.value, dt.timedelta(microseconds=5), ts)]
+    assert rows("select l, t from fit.lists") == [(["2023-11-14 22:13:20.123456789"], "00:00:00.000005001")]
+    assert rows("select count(*) from fit.times where took > 1234567890") == [(1,)]

@@ -11,6 +11,7 @@ import pytest
 
 from daskflow import Flow, Run, Step, namespace
 from daskflow.errors import DamagedRecordWarning
+from daskflow.pathspec import TaskRange
 from daskflow.store.layout import new_execution
 from daskflow.store.sessions import open_session
 
@@ -177,3 +178,13 @@ def test_a_run_that_never_began_is_an_empty_frame(past: Past):
     past.run()
 
     assert list(Run("F/1").to_pandas().columns) == FACTS
+
+
+def test_a_step_of_which_only_the_plan_is_there_yet_has_no_rows(past: Past):
+    store = past.run(("start", "work", "end"))
+    past.task(store, "start/0")
+    store.extend_plan("work", [TaskRange("work", (), 0, 3)])
+
+    assert len(Run("F/1")["work"].to_pandas()) == 0
+    assert list(Step("F/1/work")) == []
+    assert list(Run("F/1").to_pandas().step) == ["start"]

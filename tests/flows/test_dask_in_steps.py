@@ -204,6 +204,13 @@ def test_a_lazy_frame_in_the_store_is_read_in_every_way(here):
     assert pandas.read_parquet(artifact.path).x.tolist() == list(range(800))
 
 
+def test_dump_shows_where_a_lazy_frame_is(here, workspace):
+    out = type(workspace())(here.folder).call("flow.py", "dump", "1/start").stdout
+
+    path = Task("Collections/1/start/0", store=here.store.url).artifacts.ddf.path
+    assert f"= {path}, 800 rows in 8 partitions" in out
+
+
 def test_a_table_of_pandas_is_read_lazily_too(here):
     run = Run("Collections/1", store=here.store.url)
 

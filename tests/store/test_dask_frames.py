@@ -16,6 +16,7 @@ from daskflow.store.artifacts import ArtifactWriter
 from daskflow.store.gathered import concat
 from daskflow.store.runs import RunStore, new_run
 from daskflow.store.serializers import dask_frames, fingerprint
+from daskflow.store.serializers.table_hash import BLOCK
 from daskflow.store.storage import LocalStorage, storage_at
 
 if TYPE_CHECKING:
@@ -183,6 +184,32 @@ def test_within_a_list_it_is_a_recipe(run: RunStore, writer: ArtifactWriter):
     pd.testing.assert_frame_equal(found.compute(), ddf.compute())
 
 
+def test_categories_that_were_not_known_are_not_known_afterwards(run: RunStore, writer: ArtifactWriter):
+    texts = pd.DataFrame({"c": list("abca"), "v": [1, 2, 3, 4], "k": pd.Categorical(list("xyxy"))})
+    ddf = dd.from_pandas(texts, npartitions=2).astype({"c": "category"})
+
+    found = run.load("d", writer.save("d", ddf))
+    column = run.load("c", writer.save("c", ddf.c))
+
+    assert (ddf.c.cat.known, found.c.cat.known, found.k.cat.known, column.cat.known) == (
+        False,
+        False,
+        True,
+        False,
+    )
+    assert found.groupby("c", observed=False).v.sum().compute().to_dict() == {"a": 5, "b": 2, "c": 3}
+    assert sorted(column.cat.as_known().cat.categories) == ["a", "b", "c"]
+
+
+def test_an_index_is_a_pickle_that_says_why(run: RunStore, writer: ArtifactWriter):
+    ddf = dd.from_pandas(frame(), npartitions=2)
+
+    ref = writer.save("index", ddf.index)
+
+    assert (ref.encoding, "to_frame" in ref.info["why"]) == ("pickle", True)
+    assert run.load("index", ref).compute().equals(ddf.index.compute())
+
+
 # Many tables as one
 
 
@@ -209,12 +236,76 @@ def test_large_tables_are_partitions_of_their_own(
     assert concat(run, "df", refs).npartitions == 3
 
 
+@pytest.mark.parametrize("kind", ["frame", "dates", "series", "arrow"])
+def test_a_large_table_is_a_partition_a_row_group(
+    run: RunStore, writer: ArtifactWriter, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    import pyarrow as pa
+
+    from daskflow.store import gathered
+    from daskflow.store.serializers import table_file
+
+    monkeypatch.setattr(gathered, "PARTITION_BYTES", 100)
+    monkeypatch.setattr(table_file, "MAX_GROUP", BLOCK)
+    rows = 2 * BLOCK + 3
+    whole = pd.DataFrame(
+        {"a": range(rows), "b": np.arange(rows) % 7}, index=pd.RangeIndex(5, 5 + 2 * rows, 2)
+    )
+    if kind == "dates":
+        whole.index = pd.date_range("2000", periods=rows, freq="min", name="when")
+    value = {"series": whole.a, "arrow": pa.table({"a": whole.a.array})}.get(kind, whole)
+    expected = pd.DataFrame({"a": range(rows)}) if kind == "arrow" else value
+
+    found = concat(run, "t", [writer.save("t", value)])
+
+    assert (found.npartitions, len(found)) == (3, rows)
+    assert found.get_partition(1).index.compute()[0] == (0 if kind == "arrow" else whole.index[BLOCK])
+    computed = found.compute().reset_index(drop=kind == "arrow")
+    pd.testing.assert_frame_equal(
+        computed, expected.reset_index(drop=kind == "arrow"), check_index_type=False
+    )
+    if kind in ("frame", "dates"):
+        assert found.b.compute().equals(whole.b)
+
+
 def test_lazy_frames_are_joined_without_being_computed(run: RunStore, writer: ArtifactWriter):
     refs = [writer.save(f"d{number}", dd.from_pandas(frame(30), npartitions=2)) for number in range(3)]
 
     found = concat(run, "d", refs)
 
     assert (found.npartitions, len(found)) == (6, 90)
+
+
+def test_tables_whose_categories_differ_have_those_of_all(
+    run: RunStore, writer: ArtifactWriter, monkeypatch: pytest.MonkeyPatch
+):
+    from daskflow.store import gathered
+
+    frames = [pd.DataFrame({"c": pd.Categorical([f"k{number}"]), "v": [number]}) for number in range(4)]
+    refs = [writer.save(f"t{number}", each) for number, each in enumerate(frames)]
+    monkeypatch.setattr(gathered, "PARTITION_TABLES", 2)
+
+    found = concat(run, "t", refs)
+
+    assert (found.npartitions, found.c.cat.known) == (2, False)
+    assert found.c.compute().tolist() == ["k0", "k1", "k2", "k3"]
+    assert found.compute().c.cat.categories.tolist() == ["k0", "k1", "k2", "k3"]
+    assert list(dd.get_dummies(found.categorize()).columns) == ["v", "c_k0", "c_k1", "c_k2", "c_k3"]
+    assert concat(run, "t", refs[:1]).c.cat.categories.tolist() == ["k0"]
+
+
+def test_series_queries_and_datasets_are_joined_too(run: RunStore, writer: ArtifactWriter):
+    import polars as pl
+    import pyarrow.dataset as ds
+
+    series = [writer.save("s", pd.Series([1, 2], name="n")), writer.save("p", pl.Series("n", [3]))]
+    table = pl.DataFrame({"x": [1, 2], "y": ["a", "b"]})
+    tables = [writer.save("l", table.lazy()), writer.save("d", ds.dataset(table.to_arrow()))]
+
+    assert concat(run, "s", series).compute().tolist() == [1, 2, 3]
+    assert concat(run, "t", tables).x.compute().tolist() == [1, 2, 1, 2]
+    with pytest.raises(DataException, match="'t' of some inputs is a series, of others a frame"):
+        concat(run, "t", series + tables)
 
 
 def test_what_is_no_frame_is_refused_by_name(run: RunStore, writer: ArtifactWriter):

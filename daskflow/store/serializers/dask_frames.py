@@ -23,7 +23,8 @@ from daskflow.store.serializers.pickles import PickleSerializer
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-KINDS = ("DataFrame", "Series")
+KINDS = ("Index", "DataFrame", "Series")
+"""In this order, as an index is a series to Dask."""
 META, DIVISIONS = "_meta", "_divisions"
 """The files that hold the first partition without its rows, and the divisions: other tools skip such names."""
 
@@ -34,11 +35,13 @@ class DaskSerializer(Serializer):
     encoding = "dask"
 
     def takes(self, value: Any) -> bool:
-        """Whether it is one of them."""
+        """Whether it is one of them, or an index of one."""
         return _kind_of(value) is not None
 
     def encode(self, value: Any, create: Create, inline_limit: int) -> Encoded | Refused:
         """Compute it, each partition where the cluster puts it, and write each where it was computed."""
+        if _kind_of(value) == "Index":
+            return Refused("it is an index of a Dask collection; its to_frame() would be kept in parts")
         folder: Callable[[str], Folder] | None = getattr(create, "folder", None)
         if folder is None:
             return Refused("it is within something else, and its partitions need a folder")
@@ -95,10 +98,38 @@ def _write(value: Any, kind: str, folder: Folder) -> Encoded:
         "schema": schema,
         "npartitions": len(parts),
         "meta": parts[0].meta.described(),
+        "unknown_categories": _unknown_categories(value._meta),
         "divisions": _stored_divisions(_divisions(value, parts), folder),
         "parts": _described(parts),
     }
     return Encoded("dask", identity.hexdigest(), sum(p.size for p in parts), kind, file="parquet", info=info)
+
+
+def _unknown_categories(meta: Any) -> dict[str, Any]:
+    """Which columns, by their places, have categories that the collection does not know yet, and whether its index has."""
+    import pandas as pd
+    from dask.dataframe.utils import has_known_categories
+
+    def is_unknown(values: Any) -> bool:
+        return isinstance(values.dtype, pd.CategoricalDtype) and not has_known_categories(values)
+
+    columns = [meta.iloc[:, place] for place in range(meta.shape[1])] if meta.ndim > 1 else [meta]
+    return {
+        "columns": [place for place, column in enumerate(columns) if is_unknown(column)],
+        "index": is_unknown(meta.index),
+    }
+
+
+def _with_unknown(meta: Any, unknown: Mapping[str, Any]) -> Any:
+    """The first partition without its rows, as the collection's: it knows no more categories than that did."""
+    from dask.dataframe.utils import clear_known_categories
+
+    if not unknown["columns"] and not unknown["index"]:
+        return meta
+    columns = [meta.columns[place] for place in unknown["columns"]] if meta.ndim > 1 else None
+    if meta.ndim == 1 and not unknown["columns"]:
+        return meta.set_axis(clear_known_categories(meta.index))
+    return clear_known_categories(meta, columns, index=unknown["index"])
 
 
 def _dtypes(value: Any) -> list[tuple[Any, Any]]:
@@ -182,6 +213,8 @@ def _read(info: Mapping[str, Any], folder: Folder) -> Any:
         for part, same in zip(stored, alike, strict=True)
     ]
     meta = _load(Part(**info["meta"]), folder)
+    if "unknown_categories" in info:
+        meta = _with_unknown(meta, info["unknown_categories"])
     divisions = info["divisions"]
     known = None if divisions is None else tuple(_load(Part(**divisions), folder))
     read = read_frame if info["producer"].endswith("DataFrame") else read_series

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from daskflow.errors import DataMissing
@@ -122,19 +123,60 @@ class ParquetSerializer(Serializer):
         return pandas_fingerprint(value) if str(kind).startswith("pandas") else polars_fingerprint(value)
 
 
+@dataclass(frozen=True)
+class RowGroup:
+    """A row group of a file: its number, its first row, how many it has."""
+
+    number: int
+    first: int
+    rows: int
+
+
+def row_groups(file: BinaryIO) -> list[RowGroup]:
+    """Those of a file. Raises :class:`DataMissing` if it is damaged."""
+    import pyarrow.parquet as pq
+
+    from daskflow.store.serializers.arrow_files import arrow_file
+
+    with undamaged():
+        metadata = pq.ParquetFile(arrow_file(file)).metadata
+    rows = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+    firsts = accumulate(rows, initial=0)
+    return [
+        RowGroup(number, first, count)
+        for number, (first, count) in enumerate(zip(firsts, rows, strict=False))
+    ]
+
+
 def head(info: Mapping[str, Any], open_file: OpenFile, rows: int) -> Any:
     """The first rows of a table, as its type; of the file the row groups are read that have them.
 
-    Not for a file that polars wrote. Raises :class:`DataMissing` if the file is damaged.
+    Not for a file that polars wrote (:func:`daskflow.store.tables.head_by_polars`). Raises :class:`DataMissing` if the file
+    is damaged.
     """
     with open_file() as file:
         tables = [read_head(file, rows, info.get("row_group"))]
+    return _restored(tables, _within(info, 0, min(rows, info["rows"])))
+
+
+def read_group(info: Mapping[str, Any], open_file: OpenFile, group: RowGroup) -> Any:
+    """The rows of a row group, as the type of the table. Not for a file that polars wrote.
+
+    Raises :class:`DataMissing` if the file is damaged.
+    """
+    with open_file() as file:
+        tables = [read_table(file, group.number)]
+    return _restored(tables, _within(info, group.first, group.rows))
+
+
+def _within(info: Mapping[str, Any], first: int, rows: int) -> Mapping[str, Any]:
+    """What is known of a table, for some of its rows: an index that counts is not in the file."""
     spec = info.get("pandas")
-    if spec is not None and "range" in spec["index"]:
-        start, _, step = spec["index"]["range"]
-        index = spec["index"] | {"range": [start, start + step * len(tables[0]), step]}
-        info = {**info, "pandas": spec | {"index": index}}
-    return _restored(tables, info)
+    if spec is None or "range" not in spec["index"]:
+        return info
+    start, _, step = spec["index"]["range"]
+    index = spec["index"] | {"range": [start + step * first, start + step * (first + rows), step]}
+    return {**info, "pandas": spec | {"index": index}}
 
 
 def _restored(tables: list[pa.Table], info: Mapping[str, Any]) -> Any:
@@ -173,7 +215,7 @@ def read_table(file: BinaryIO, row_group: int | None = None) -> pa.Table:
 
     from daskflow.store.serializers.arrow_files import arrow_file
 
-    with _undamaged():
+    with undamaged():
         found = pq.ParquetFile(arrow_file(file))
         return found.read() if row_group is None else found.read_row_group(row_group)
 
@@ -185,7 +227,7 @@ def read_head(file: BinaryIO, rows: int, row_group: int | None = None) -> pa.Tab
 
     from daskflow.store.serializers.arrow_files import arrow_file
 
-    with _undamaged():
+    with undamaged():
         found = pq.ParquetFile(arrow_file(file), pre_buffer=True)
         groups, there = [], 0
         for group in range(found.num_row_groups) if row_group is None else [row_group]:
@@ -203,7 +245,7 @@ def read_head(file: BinaryIO, rows: int, row_group: int | None = None) -> pa.Tab
 
 
 @contextlib.contextmanager
-def _undamaged() -> Iterator[None]:
+def undamaged() -> Iterator[None]:
     """Raises :class:`DataMissing` if what is read in it is damaged."""
     import pyarrow as pa
 
@@ -215,8 +257,12 @@ def _undamaged() -> Iterator[None]:
         raise DataMissing(f"The file of a table is damaged: {error}") from error
 
 
-def read_columns(open_file: OpenFile, info: Mapping[str, Any], labels: Sequence[Any]) -> Any:
-    """Some columns of a pandas frame, without reading the others; None if they can't be told apart in the file.
+def read_columns(
+    open_file: OpenFile, info: Mapping[str, Any], labels: Sequence[Any], group: RowGroup | None = None
+) -> Any:
+    """Some columns of a pandas frame, or of a row group of it, without reading the others.
+
+    None if they can't be told apart in the file.
 
     Raises :class:`DataMissing` if the file is damaged.
     """
@@ -225,10 +271,12 @@ def read_columns(open_file: OpenFile, info: Mapping[str, Any], labels: Sequence[
     from daskflow.store.serializers import pandas_frames
     from daskflow.store.serializers.arrow_files import arrow_file
 
-    with open_file() as file, _undamaged():
+    with open_file() as file, undamaged():
         found = pq.ParquetFile(arrow_file(file))
-        names, less = pandas_frames.some_columns(found.schema_arrow, info, labels)
-        table = None if names is None else found.read(columns=names)
+        about = info if group is None else _within(info, group.first, group.rows)
+        names, less = pandas_frames.some_columns(found.schema_arrow, about, labels)
+        groups = range(found.num_row_groups) if group is None else [group.number]
+        table = None if names is None else found.read_row_groups(list(groups), columns=names)
     if table is None or table.column_names != names:
         return None
     return pandas_frames.restore(list(table.columns), *less)[list(labels)]
