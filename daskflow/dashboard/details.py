@@ -17,6 +17,7 @@ from daskflow.store.layout import PARAMETERS
 from daskflow.store.records import TaskRecord
 from daskflow.store.serializers import decode
 from daskflow.store.sessions import status
+from daskflow.task.spec import was_stopped
 
 if TYPE_CHECKING:
     from daskflow.store.records import ArtifactRef, Log
@@ -35,7 +36,7 @@ STREAMS = ("stdout", "stderr")
 def detail(store: RunStore, step: str, task: str, *, begun: bool = False) -> dict[str, Any]:
     """What there is to know of a task.
 
-    ``state`` (``done``, ``failed``, ``running``, ``lost`` or ``waiting``) and the other facts of its row; ``attempts``, those that failed;
+    ``state`` (``done``, ``reused``, ``failed``, ``stopped``, ``running``, ``lost`` or ``waiting``) and the other facts of its row; ``attempts``, those that failed;
     ``error`` of the last one, with ``stacktrace``; ``logs`` by stream, each with ``lines``, ``bytes`` and whether it is ``cut``;
     ``parents`` and ``children``: names of tasks or of neighbours, ``fit/0..9``; ``artifacts``; ``commands``; and ``damaged``:
     what can't be read.
@@ -156,7 +157,8 @@ def _facts(
         executions = store.executions(name)
         ended = last is not None and executions[-1:] == [last.execution]
         runs = status(store) == "running"
-        state = "failed" if ended else ("running" if executions else "waiting") if runs else "lost"
+        failed = "stopped" if last is not None and was_stopped(last) else "failed"
+        state = failed if ended else ("running" if executions else "waiting") if runs else "lost"
     process = last.process if last is not None else {}
     more = {key: process[key] for key in ("exit_code", "signal", "launcher") if process.get(key) is not None}
     return row | {"state": state, "process": more}

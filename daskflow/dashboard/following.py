@@ -13,11 +13,12 @@ from daskflow.client.rows import facts_in, facts_of
 from daskflow.dashboard.events import Committed, Failed, Planned, Started, Told
 from daskflow.dashboard.heads import head_of, shown
 from daskflow.dashboard.task_rows import LONGEST_TEXT
-from daskflow.errors import DaskflowException
+from daskflow.errors import DamagedRecord, DaskflowException, StoreError
 from daskflow.pathspec import TaskName, TaskRange
 from daskflow.store.layout import PARAMETERS, began_at
 from daskflow.store.records import TaskRecord
 from daskflow.store.runs import is_task_id, natural_order
+from daskflow.task.spec import was_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -65,6 +66,8 @@ class Follower:
         self._has_origin = True
         self._nothing_follows = False
         self.is_over = False
+        self._has_all = False
+        self._may_come = False
 
     def look(self) -> None:
         """Tell what is there that was not told yet. What is damaged is told of, and left out."""
@@ -78,17 +81,18 @@ class Follower:
         over = head["status"] != "running"
         if (
             over
-            and self.is_over
+            and self._has_all
             and all(self._told.get(name) == head[name] for name in ("status", "finished"))
         ):
-            self._say(head)
+            self._say(head | {"damaged": list(self._damaged.values())})
             return
         last = {name: head.pop(name) for name in ("status", "finished")}
         self._say(head if over else head | {"status": last["status"]})
         self._nothing_follows = last["status"] == "successful"
+        self._may_come = False
         self._look_at_tasks()
         self._say(last | {"damaged": list(self._damaged.values())})
-        self.is_over = over
+        self.is_over, self._has_all = over, over and not self._may_come
 
     def _say(self, facts: dict[str, Any]) -> None:
         new = {
@@ -304,6 +308,8 @@ class Follower:
             found = read()
         except DaskflowException as error:
             self._damaged[what] = error.message
+            if isinstance(error, StoreError) and not isinstance(error, DamagedRecord):
+                self._may_come = True
         except _MALFORMED as error:
             self._damaged[what] = f"{what} of {self._store.flow}/{self._store.run} can't be read: {error!r}."
         else:
@@ -369,6 +375,7 @@ def _failure(record: TaskRecord, again: bool, value: str | None) -> Failed:
         record.seconds,
         str(facts["worker"] or ""),
         again,
+        was_stopped(record),
         value=value,
         cpu_seconds=facts["cpu_seconds"],
         peak_memory=facts["peak_memory"],

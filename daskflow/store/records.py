@@ -220,7 +220,7 @@ class TaskRecord:
         ``type, exception, stacktrace`` of a failure.
     process
         ``pid, host, exit_code, signal, max_rss`` (bytes), ``cpu_user, cpu_system`` (seconds),
-        ``launcher`` (``fork`` or ``fresh``).
+        ``launcher`` (``fork`` or ``fresh``); ``stopped`` if it was ended because the run was.
     """
 
     flow: str

@@ -23,7 +23,7 @@ from daskflow.task.devices import devices
 from daskflow.task.launcher import TIMEOUT_GRACE_SECONDS, LauncherDied, signal_name
 from daskflow.task.launchers import LAUNCHERS, Launchers, RunStopped
 from daskflow.task.output import Output
-from daskflow.task.spec import TaskResult, TaskSpec, record_of
+from daskflow.task.spec import ENDED_WITH_ITS_RUN, TaskResult, TaskSpec, record_of
 from daskflow.task.trace import trace
 
 if TYPE_CHECKING:
@@ -192,6 +192,7 @@ def facts_of(ended: Ended, launcher: Launcher) -> dict[str, Any]:
         "cpu_system": ended.cpu_system,
         "launcher": launcher.ready()["mode"],
         "snapshot": launcher.run_context.snapshot or None,
+        "stopped": ended.killed or None,
     }
     return {name: fact for name, fact in facts.items() if fact is not None}
 
@@ -230,7 +231,7 @@ def closed(output: Output) -> dict[str, Log]:
 def cause(ended: Ended, spec: TaskSpec, when: str, out_of_memory: bool = False) -> str:
     """Why a process ended that should not have; ``when`` it did."""
     if ended.killed:
-        return "It was ended because the run had failed or was stopped."
+        return ENDED_WITH_ITS_RUN
     if ended.overdue:
         return (
             f"Its step went on for {TIMEOUT_GRACE_SECONDS:g} s after its timeout of {spec.node.policy.timeout:g} s, "

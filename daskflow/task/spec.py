@@ -12,6 +12,9 @@ from daskflow.store.records import Frame, TaskRecord, is_first_step, shifted, ti
 if TYPE_CHECKING:
     from daskflow.flow.graph import Node
 
+ENDED_WITH_ITS_RUN = "It was ended because the run had failed or was stopped."
+"""What the record of a task that was stopped says of its failure."""
+
 
 @dataclass(frozen=True)
 class RunContext:
@@ -186,6 +189,12 @@ def record_of(spec: TaskSpec, **known: Any) -> TaskRecord:
 def told(error: tuple[str, str] | None) -> str:
     """Type and text of an error as one text: many an exception has no text, and a process that died no type."""
     return ": ".join(part for part in error or () if part not in ("", "process"))
+
+
+def was_stopped(record: TaskRecord) -> bool:
+    """Whether an attempt was ended because its run was; earlier versions said so only in words."""
+    said = (record.error or {}).get("exception")
+    return not record.ok and (bool(record.process.get("stopped")) or said == ENDED_WITH_ITS_RUN)
 
 
 def first_line(text: str, longest: int) -> str:

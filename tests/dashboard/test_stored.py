@@ -21,6 +21,7 @@ from daskflow.dashboard.stored import StoreSource
 from daskflow.errors import NotFound
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import LocalStorage, storage_at
+from daskflow.task.spec import ENDED_WITH_ITS_RUN
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +49,7 @@ class Followed:
 
     def counts(self, step: str) -> dict[str, int]:
         (found,) = (each for each in self.model.steps() if each["name"] == step)
-        names = ("known", "done", "running", "waiting", "failed", "lost", "reused", "retried")
+        names = ("known", "done", "running", "waiting", "failed", "stopped", "lost", "reused", "retried")
         return {name: found[name] for name in names if found[name]}
 
 
@@ -152,6 +153,33 @@ def driver_here() -> bytes:
     return json.dumps({"format": 1, "started": "2026-01-01T00:00:00Z"} | _who()).encode()
 
 
+@pytest.mark.parametrize(
+    ("process", "text"), [({"stopped": True}, "whatever"), ({"signal": 15}, ENDED_WITH_ITS_RUN)]
+)
+def test_a_task_that_was_stopped_with_its_run_did_not_fail(
+    tmp_path: Path, process: dict[str, Any], text: str
+):
+    written = Written(tmp_path, STEPS)
+    split(written, 3)
+    item(
+        written,
+        0,
+        3,
+        status="failed",
+        process=process,
+        error={"type": "process", "exception": text, "stacktrace": ""},
+    )
+    item(written, 1, 3, status="failed", error={"type": "ValueError", "exception": "no", "stacktrace": "T"})
+    written.ended("failed", "why")
+
+    followed = Followed(written.store)
+
+    assert followed.counts("fit") == {"known": 3, "waiting": 1, "failed": 1, "stopped": 1}
+    assert followed.model.failure() == ("fit", "1")
+    assert details.detail(written.store, "fit", "0")["state"] == "stopped"
+    assert details.detail(written.store, "fit", "1")["state"] == "failed"
+
+
 def test_a_run_whose_driver_vanished_is_lost_and_so_are_the_tasks_that_it_ran(tmp_path: Path):
     written = Written(tmp_path, STEPS)
     split(written, 2)
@@ -166,6 +194,52 @@ def test_a_run_whose_driver_vanished_is_lost_and_so_are_the_tasks_that_it_ran(tm
     assert followed.counts("fit") == {"known": 2, "waiting": 1, "lost": 1}
     found = details.detail(written.store, "fit", "0")
     assert (found["state"], found["logs"]["stdout"]["lines"]) == ("lost", ["begun"])
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_run_whose_record_could_not_be_read_for_a_while_is_shown_once_it_can(tmp_path: Path, before: bool):
+    written = Written(tmp_path, STEPS)
+    split(written, 1)
+    item(written, 0, 1)
+    written.ended()
+    record = tmp_path / "F/1/run.json"
+    content = record.read_bytes()
+    followed = Followed(RunStore(LocalStorage(str(tmp_path)), "F", "1")) if before else None
+
+    record.write_bytes(b"{")
+    if followed is None:
+        followed = Followed(RunStore(LocalStorage(str(tmp_path)), "F", "1"))
+    followed.look()
+    assert followed.model.head()["status"] == "damaged"
+    record.write_bytes(content)
+    followed.look()
+
+    head = followed.model.head()
+    assert (head["status"], head["reason"], head["damaged"]) == ("successful", "", [])
+    assert followed.counts("fit") == {"known": 1, "done": 1}
+
+
+def test_tasks_of_a_run_that_is_over_are_shown_once_the_store_gives_them(tmp_path: Path):
+    written = Written(tmp_path, STEPS)
+    split(written, 2)
+    item(written, 0, 2)
+    item(written, 1, 2)
+    written.ended()
+    record = tmp_path / "F/1/fit/1/task.json"
+    record.rename(tmp_path / "aside")
+    record.mkdir()  # what is there can't be read, and that may pass
+
+    followed = Followed(RunStore(LocalStorage(str(tmp_path)), "F", "1"))
+    followed.look()
+    assert followed.counts("fit")["done"] == 1
+    assert len(followed.model.head()["damaged"]) == 1
+
+    record.rmdir()
+    (tmp_path / "aside").rename(record)
+    followed.look()
+
+    assert followed.counts("fit") == {"known": 2, "done": 2}
+    assert followed.model.head()["damaged"] == []
 
 
 def test_a_damaged_record_is_told_of_and_the_others_are_shown(tmp_path: Path):

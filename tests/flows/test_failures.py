@@ -149,6 +149,8 @@ def test_after_a_failure_siblings_have_a_grace_period_and_nothing_new_starts(run
     assert result.run().tasks("after_quick") == []
     assert result.run().tasks("join") == []
     assert "[KILLED BY ORCHESTRATOR]" in result.log("hanging")
+    assert result.failed("hanging").process["stopped"] is True
+    assert "stopped" not in result.failed("failing").process
     failures = [line for line in result.stdout.splitlines() if "Step failure" in line]
     assert len(failures) == 1
     assert "Step failing (task-id 0) failed: builtins.ValueError: the first failure" in failures[0]
