@@ -9,10 +9,12 @@ import sys
 
 import pytest
 
-from daskflow.dashboard import plugin
-from daskflow.dashboard.events import Committed, Planned, Told
-from daskflow.dashboard.plugin import MOST_ENDED, RunPages
+from daskflow.dashboard import plugin, render
+from daskflow.dashboard.events import Committed, Lines, Planned, Told
+from daskflow.dashboard.plugin import MOST_ENDED, MOST_TASKS, RunPages
 from daskflow.dashboard.scheduler_pages import Pages
+from daskflow.dashboard.view import View
+from daskflow.errors import NotFound
 
 
 @pytest.fixture
@@ -126,3 +128,75 @@ print((peak() - before) / 1024)
 
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 60
+
+
+def test_the_drivers_of_many_runs_may_leave_at_once(pages: RunPages):
+    for number in range(1, MOST_ENDED + 11):
+        pages.hello(f"t{number}", "F", str(number), "/store", "the same client")
+
+    pages.remove_client(None, "the same client")
+
+    assert set(statuses(pages).values()) == {"lost"}
+    assert len(statuses(pages)) == MOST_ENDED
+
+
+def test_a_run_whose_driver_left_before_it_told_anything_is_listed(pages: RunPages):
+    hello(pages, "a")
+
+    pages.remove_client(None, "client of a")
+
+    assert "F/1" in render.runs(pages.runs(), View(), "")
+
+
+def test_no_two_runs_have_the_same_name_when_others_were_forgotten(pages: RunPages):
+    for token in "abc":
+        hello(pages, token, store=f"/{token}")
+    del pages._runs["a"]
+    del pages._runs["b"]
+
+    assert [hello(pages, token, store=f"/{token}") for token in "de"] == ["1", "1@2"]
+    assert sorted(statuses(pages)) == ["1", "1@2", "1@3"]
+
+
+def test_of_runs_that_are_over_so_many_are_kept_as_have_few_tasks(pages: RunPages):
+    for number in range(1, 4):
+        hello(pages, f"t{number}", str(number))
+        tell(
+            pages, f"t{number}", Planned("work", MOST_TASKS // 2 + 1 - number), Told({"status": "successful"})
+        )
+
+    assert list(statuses(pages)) == ["3", "2"]
+
+
+def test_a_run_that_was_forgotten_has_no_details(pages: RunPages):
+    with pytest.raises(NotFound, match="F/9 is not shown here any more"):
+        pages.detail("F", "9", "work", "0")
+    with pytest.raises(NotFound, match="F/9 is not shown here any more"):
+        pages.table("F", "9", "work", "0", "x", 0)
+
+
+def test_while_many_events_are_taken_notice_of_others_get_their_turn_and_the_order_stays(
+    pages: RunPages, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(plugin, "SLICE_SECONDS", -1.0)
+    hello(pages, "a")
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def hear() -> None:
+        others = asyncio.create_task(take_turns())
+        lines = [Lines("work", "0", "stdout", [str(number)]) for number in range(100)]
+        await asyncio.gather(pages.hear("a", lines[:50]), pages.hear("a", lines[50:]))
+        others.cancel()
+
+    asyncio.run(hear())
+
+    model = pages.model("F", "1")
+    assert model is not None
+    assert turns >= 100
+    assert model.tail("work", "0")["stdout"] == list(map(str, range(100)))
