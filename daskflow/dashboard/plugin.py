@@ -31,7 +31,7 @@ HELLO, EVENTS = "daskflow_hello", "daskflow_events"
 MOST_ENDED, MOST_TASKS = 20, 50_000
 """Runs that are over and still shown; how many tasks they may have together."""
 LOST_SECONDS = 60.0
-"""A driver that says nothing for so long is lost."""
+"""A driver of which neither its feed nor its client says anything for so long is lost: a store may be slow to read."""
 LOOK_SECONDS = 5.0
 SLICE_SECONDS = 0.01
 """How long the scheduler is kept from all else at a time while it takes notice of events."""
@@ -75,12 +75,14 @@ class RunPages(SchedulerPlugin):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self._runs: dict[str, _Live] = {}
+        self._scheduler: Any = None
         self._pages: Pages | None = None
         self._looking: asyncio.Task[None] | None = None
         self._ends_with_its_run = False
 
     async def start(self, scheduler: Any) -> None:
         """Add the page; called on the scheduler."""
+        self._scheduler = scheduler
         self._pages = add_pages(scheduler, self)
         self._ends_with_its_run = str(scheduler.address).startswith("inproc://")
         scheduler.handlers |= {HELLO: self.hello, EVENTS: self.hear}
@@ -185,8 +187,13 @@ class RunPages(SchedulerPlugin):  # type: ignore[misc]
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             for live in list(self._runs.values()):
-                if time.monotonic() - live.heard > LOST_SECONDS:
+                if self._silent_seconds(live) > LOST_SECONDS:
                     self._lose(live)
+
+    def _silent_seconds(self, live: _Live) -> float:
+        silent = time.monotonic() - live.heard
+        client = self._scheduler.clients.get(live.client)
+        return silent if client is None else min(silent, time.time() - client.last_seen)
 
     def _forget(self) -> None:
         """Keep the runs that go on, and the last of those that are over."""

@@ -6,12 +6,14 @@ import asyncio
 import pickle
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+from distributed.scheduler import ClientState
 
 from daskflow.dashboard import plugin, render
 from daskflow.dashboard.events import Committed, Lines, Planned, Told
-from daskflow.dashboard.plugin import MOST_ENDED, MOST_TASKS, RunPages
+from daskflow.dashboard.plugin import LOST_SECONDS, MOST_ENDED, MOST_TASKS, RunPages
 from daskflow.dashboard.scheduler_pages import Pages
 from daskflow.dashboard.view import View
 from daskflow.errors import NotFound
@@ -21,6 +23,7 @@ from daskflow.errors import NotFound
 def pages() -> RunPages:
     found = RunPages()
     found._pages = Pages(path="/daskflow")
+    found._scheduler = SimpleNamespace(clients={})
     return found
 
 
@@ -88,6 +91,27 @@ def test_a_driver_that_is_silent_is_lost_until_it_speaks(pages: RunPages, monkey
     tell(pages, "a")
 
     assert statuses(pages) == {"1": "running"}
+
+
+def test_a_driver_whose_client_is_alive_may_take_long_to_read_its_store(
+    pages: RunPages, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(plugin, "LOOK_SECONDS", 0.0)
+    for token in "ab":
+        hello(pages, token, token)
+        pages._runs[token].heard -= 2 * LOST_SECONDS
+        pages._scheduler.clients[f"client of {token}"] = ClientState(f"client of {token}")
+    pages._scheduler.clients["client of b"].last_seen -= 2 * LOST_SECONDS
+
+    async def look_once() -> None:
+        looking = asyncio.create_task(pages._look())
+        while statuses(pages)["b"] != "lost":
+            await asyncio.sleep(0)
+        looking.cancel()
+
+    asyncio.run(look_once())
+
+    assert statuses(pages) == {"a": "running", "b": "lost"}
 
 
 def test_of_runs_that_are_over_the_last_ones_are_kept_and_those_that_go_on_all(pages: RunPages):
