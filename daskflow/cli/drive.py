@@ -363,6 +363,9 @@ def _shown(feed: Feed | None, frontier: Frontier) -> Iterator[dict[str, Any]]:
     feed.begin({"status": "running"}, frontier.committed())
     try:
         yield ended
+    except RunHeld as error:  # the run goes on elsewhere
+        ended |= {"status": "lost", "reason": error.message}
+        raise
     except BaseException as error:
         ended |= _ended_by(error)
         raise

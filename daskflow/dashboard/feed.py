@@ -128,13 +128,13 @@ class Feed:
             self._gone = True
 
     def _send_all(self, send: Callable[[list[Event]], bool]) -> None:
-        from daskflow.dashboard.narrator import Narrator, batches, joined
+        from daskflow.dashboard.narrator import Narrator, batches
 
         narrator, over = Narrator(self._store), False
         while not over:
             heard = self._heard()
             over = heard[-1:] == [None]
-            events = joined(
+            events = (
                 event for each in heard if each is not None for event in getattr(narrator, each[0])(*each[1:])
             )
             over = not all(map(send, batches(events))) or over

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -26,13 +27,19 @@ if TYPE_CHECKING:
     from daskflow.store.runs import RunStore
     from daskflow.task.spec import TaskResult, TaskSpec
 
-MOST_ROWS_AT_ONCE = 500
-"""Tasks of one batch: who takes it has other things to do between two of them."""
+MOST_ROWS_AT_ONCE = 100
+"""Tasks of one event: who takes notice of it has other things to do between two of them."""
+MOST_ROWS_OF_BATCH = 500
+BATCH_SECONDS = 0.25
+"""How long what is known waits for what is still to be read."""
+MOST_DAMAGED = 100
+"""Texts about what can't be read."""
 MOST_LINES = 200
 """Lines of a task that one batch has; its log has all of them."""
 LONGEST_ERROR = 1000
 LONGEST_VALUE = 200
 _VALUES_AT_ONCE, _MOST_BLOCKS = 500, 20
+_MALFORMED = (KeyError, ValueError, TypeError, AttributeError, IndexError)
 
 
 class Narrator:
@@ -44,6 +51,7 @@ class Narrator:
         self._told = TaskSet()
         self._rows: dict[str, int] = {}
         self._running: dict[TaskName, tuple[float, str]] = {}
+        self._damaged: list[str] = []
 
     def told(self, facts: dict[str, Any]) -> list[Event]:
         """Of the run itself."""
@@ -55,7 +63,7 @@ class Narrator:
         try:
             yield Told(_of_store(self._store))
         except DaskflowException as error:
-            yield Told({"damaged": [error.message]})
+            yield from self._unread(error)
         for tasks in done:
             yield from self._read(tasks, reused=True)
 
@@ -142,12 +150,25 @@ class Narrator:
             return
         try:
             for piece, chunk in self._store.pieces(tasks):
-                record = None if chunk is not None else self._store.task(piece.name())
-                found = chunk.part(piece) if chunk is not None else record
-                if found is not None:
-                    yield from self.committed(found, reused=reused)
+                yield from self._read_piece(piece, chunk, reused)
         except DaskflowException as error:
-            yield Told({"damaged": [error.message]})
+            yield from self._unread(error)
+
+    def _read_piece(self, piece: TaskRange, chunk: Chunk | None, reused: bool) -> Iterator[Event]:
+        """Tasks that have one record. If that is damaged they are left out, and it is told."""
+        try:
+            found = self._store.task(piece.name()) if chunk is None else chunk.part(piece)
+            if found is not None:
+                yield from self.committed(found, reused=reused)
+        except (DaskflowException, *_MALFORMED) as error:
+            yield from self._unread(error)
+
+    def _unread(self, error: Exception) -> Iterator[Event]:
+        """Something can't be read; who is told of it is told of all."""
+        if len(self._damaged) < MOST_DAMAGED:
+            text = getattr(error, "message", None) or f"A record is damaged: {error!r}."
+            self._damaged.append(text)
+            yield Told({"damaged": list(self._damaged)})
 
     def _of_record(self, record: TaskRecord) -> dict[str, list[Any]]:
         if not self._has_room(record.step, 1):
@@ -245,37 +266,47 @@ def _chosen(transition: dict[str, Any] | None) -> str | None:
     return str(transition["targets"][0])
 
 
-def joined(events: Iterable[Event]) -> list[Event]:
-    """Lines of one task as one event, the last of them."""
-    found: list[Event] = []
-    lines: dict[tuple[str, str, str], Lines] = {}
-    for event in events:
-        if not isinstance(event, Lines):
-            found.append(event)
-            continue
-        key = event.step, event.task, event.stream
-        if key in lines:
-            lines[key].lines.extend(event.lines)
-            del lines[key].lines[:-MOST_LINES]
-        else:
-            lines[key] = event
-            found.append(event)
-    return found
+def batches(events: Iterable[Event]) -> Iterator[list[Event]]:
+    """Events as they come, in batches of a few hundred tasks at most; without events one that is empty.
 
-
-def batches(events: list[Event]) -> Iterator[list[Event]]:
-    """Batches that do not take long to be taken notice of; without events one that is empty."""
-    batch: list[Event] = []
-    rows = 0
+    What is told of the run itself ends a batch, and so does an event before which much time has passed. Lines of one task
+    are one event, the last of them.
+    """
+    batch, rows, began = _Batch(), 0, time.monotonic()
+    none = True
     for event in events:
         for part in _parts(event):
-            batch.append(part)
-            rows += len(part.columns["task"]) if isinstance(part, Committed) else 1
-            if rows >= MOST_ROWS_AT_ONCE:
-                yield batch
-                batch, rows = [], 0
-    if batch or not events:
-        yield batch
+            none = False
+            rows += batch.add(part)
+            if (
+                rows >= MOST_ROWS_OF_BATCH
+                or isinstance(part, Told)
+                or time.monotonic() - began > BATCH_SECONDS
+            ):
+                yield batch.events
+                batch, rows, began = _Batch(), 0, time.monotonic()
+    if batch.events or none:
+        yield batch.events
+
+
+class _Batch:
+    """Events of which none are lines of the same task."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self._lines: dict[tuple[str, str, str], Lines] = {}
+
+    def add(self, event: Event) -> int:
+        """How many rows more it has with this one."""
+        if isinstance(event, Lines):
+            key = event.step, event.task, event.stream
+            before = self._lines.setdefault(key, event)
+            if before is not event:
+                before.lines.extend(event.lines)
+                del before.lines[:-MOST_LINES]
+                return 0
+        self.events.append(event)
+        return len(event.columns["task"]) if isinstance(event, Committed) else 1
 
 
 def _parts(event: Event) -> Iterator[Event]:

@@ -10,6 +10,7 @@ import pickle
 import time
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from distributed.diagnostics.plugin import SchedulerPlugin
@@ -17,9 +18,10 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from daskflow.dashboard.events import Told
 from daskflow.dashboard.model import RunModel
 from daskflow.dashboard.scheduler_pages import Pages, add_pages
+from daskflow.errors import NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from daskflow.dashboard.events import Event
 
@@ -29,8 +31,10 @@ HELLO, EVENTS = "daskflow_hello", "daskflow_events"
 MOST_ENDED, MOST_TASKS = 20, 50_000
 """Runs that are over and still shown; how many tasks they may have together."""
 LOST_SECONDS = 60.0
-"""A driver that says nothing for so long is lost."""
+"""A driver of which neither its feed nor its client says anything for so long is lost: a store may be slow to read."""
 LOOK_SECONDS = 5.0
+SLICE_SECONDS = 0.01
+"""How long the scheduler is kept from all else at a time while it takes notice of events."""
 LAST_LOOK_SECONDS = 0.7
 """How long a scheduler that ends with its run stays for pages to show how that ended."""
 
@@ -47,6 +51,8 @@ class _Live:
         When its driver said something, in monotonic seconds.
     lost
         Whether it is shown as lost.
+    hearing
+        Held while events are taken notice of: they stay in order.
     """
 
     model: RunModel
@@ -55,6 +61,7 @@ class _Live:
     client: str
     heard: float = field(default_factory=time.monotonic)
     lost: bool = False
+    hearing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class RunPages(SchedulerPlugin):  # type: ignore[misc]
@@ -68,12 +75,14 @@ class RunPages(SchedulerPlugin):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self._runs: dict[str, _Live] = {}
+        self._scheduler: Any = None
         self._pages: Pages | None = None
         self._looking: asyncio.Task[None] | None = None
         self._ends_with_its_run = False
 
     async def start(self, scheduler: Any) -> None:
         """Add the page; called on the scheduler."""
+        self._scheduler = scheduler
         self._pages = add_pages(scheduler, self)
         self._ends_with_its_run = str(scheduler.address).startswith("inproc://")
         scheduler.handlers |= {HELLO: self.hello, EVENTS: self.hear}
@@ -99,8 +108,8 @@ class RunPages(SchedulerPlugin):  # type: ignore[misc]
                 shown = each.model.run
                 break
         else:
-            if others:  # another store has a run of that number
-                shown = f"{run}@{len(others) + 1}"
+            taken = {each.model.run for each in others}  # another store has a run of that number
+            shown = next(name for name in _names(run) if name not in taken)
         self._runs[token] = _Live(RunModel(flow, shown), run, store, client)
         return {"path": self._pages.path, "run": shown}
 
@@ -110,11 +119,11 @@ class RunPages(SchedulerPlugin):  # type: ignore[misc]
         if live is None:  # this scheduler was restarted, or the run has ended here
             return
         live.heard = time.monotonic()
-        if live.lost:
-            live.lost = False
-            live.model.apply(Told({"status": "running", "finished": None}))
-        for event in pickle.loads(events) if isinstance(events, bytes) else events:
-            live.model.apply(event)
+        async with live.hearing:
+            if live.lost:
+                live.lost = False
+                live.model.apply(Told({"status": "running", "finished": None, "reason": None}))
+            await _apply(live.model, pickle.loads(events) if isinstance(events, bytes) else events)
         if live.model.is_over:
             self._forget()
             if self._ends_with_its_run and self._pages is not None and self._pages.is_watched():
@@ -122,7 +131,7 @@ class RunPages(SchedulerPlugin):  # type: ignore[misc]
 
     def remove_client(self, scheduler: Any, client: str) -> None:
         """A client has gone; if it was a driver's and its run is not over, the run is lost."""
-        for live in self._runs.values():
+        for live in list(self._runs.values()):
             if live.client == client:
                 self._lose(live)
 
@@ -157,7 +166,7 @@ class RunPages(SchedulerPlugin):  # type: ignore[misc]
 
         live = self._live(flow, run)
         if live is None:
-            return {"error": f"Run {flow}/{run} is not shown here any more."}
+            raise NotFound(f"Run {flow}/{run} is not shown here any more.")
         return ask(RunStore(storage_at(live.store), flow, live.run), *what)
 
     def _live(self, flow: str, run: str) -> _Live | None:
@@ -178,8 +187,13 @@ class RunPages(SchedulerPlugin):  # type: ignore[misc]
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             for live in list(self._runs.values()):
-                if time.monotonic() - live.heard > LOST_SECONDS:
+                if self._silent_seconds(live) > LOST_SECONDS:
                     self._lose(live)
+
+    def _silent_seconds(self, live: _Live) -> float:
+        silent = time.monotonic() - live.heard
+        client = self._scheduler.clients.get(live.client)
+        return silent if client is None else min(silent, time.time() - client.last_seen)
 
     def _forget(self) -> None:
         """Keep the runs that go on, and the last of those that are over."""
@@ -191,3 +205,20 @@ class RunPages(SchedulerPlugin):  # type: ignore[misc]
             tasks += live.model.head()["known"]
             if over > 1 and (over > MOST_ENDED or tasks > MOST_TASKS):
                 del self._runs[token]
+
+
+async def _apply(model: RunModel, events: list[Event]) -> None:
+    """Take notice of events; whoever else the scheduler has to serve gets his turn in between."""
+    end = time.monotonic() + SLICE_SECONDS
+    for event in events:
+        if time.monotonic() > end:
+            await asyncio.sleep(0)
+            end = time.monotonic() + SLICE_SECONDS
+        model.apply(event)
+
+
+def _names(run: str) -> Iterator[str]:
+    """What a run can be called."""
+    yield run
+    for number in count(2):
+        yield f"{run}@{number}"

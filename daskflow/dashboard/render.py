@@ -26,7 +26,7 @@ SYMBOLS = {
     "done": "✓", "running": "▶", "waiting": "·", "failed": "✗", "stopped": "■", "lost": "?", "reused": "↺", "retried": "⟳",
     "successful": "✓", "interrupted": "■", "damaged": "!",
 }  # fmt: skip
-STATUSES = ("running", "failed", "successful", "interrupted", "lost")
+STATUSES = ("running", "failed", "successful", "interrupted", "lost", "damaged")
 TASK_COLUMNS = (
     ("task", "task"), ("value", "value"), ("state", "state"), ("attempt", "try"), ("seconds", "time"),
     ("cpu_seconds", "CPU"), ("peak_memory", "memory"), ("worker", "worker"),
@@ -176,12 +176,14 @@ def matches(head: dict[str, Any], words: Sequence[str]) -> bool:
         *(head.get("tags") or ()),
         head.get("reason") or "",
     ]
-    text = " ".join(parts).lower()
+    text = " ".join(map(str, parts)).lower()
     return all(word in text for word in words)
 
 
 def _part(name: str, **values: Any) -> str:
-    return _environment().get_template(name).render(values)
+    """A part as it can be sent: half a surrogate pair, as in a tag that was no UTF-8, is a question mark."""
+    text = _environment().get_template(name).render(values)
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 @cache

@@ -65,7 +65,7 @@ class View:
     @property
     def query(self) -> str:
         """The inverse of :meth:`of`."""
-        return urlencode({name: value for name, value in vars(self).items() if value})
+        return urlencode({name: value for name, value in vars(self).items() if value}, errors="replace")
 
     def but(self, **changes: Any) -> str:
         """The address of a view that differs."""

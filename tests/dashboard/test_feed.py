@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from fan import Fan
 
+from daskflow.cli.drive import _shown
 from daskflow.cli.run import save_parameters
 from daskflow.dashboard.events import Back, Committed, Failed, Lines, Planned, Progress, Started, Told
 from daskflow.dashboard.feed import Feed, NotShown
-from daskflow.dashboard.narrator import MOST_LINES, MOST_ROWS_AT_ONCE, batches
+from daskflow.dashboard.model import RunModel
+from daskflow.dashboard.narrator import (
+    MOST_DAMAGED,
+    MOST_LINES,
+    MOST_ROWS_AT_ONCE,
+    MOST_ROWS_OF_BATCH,
+    batches,
+)
 from daskflow.engine.frontier import Frontier
 from daskflow.engine.frontier import Planned as PlannedTask
+from daskflow.errors import RunHeld
 from daskflow.flow.graph import Graph
 from daskflow.pathspec import TaskName, TaskRange
 from daskflow.store.chunks import Chunk
 from daskflow.store.records import timestamp
 from daskflow.store.runs import RunStore, new_run
-from daskflow.store.storage import storage_at
+from daskflow.store.storage import LocalStorage, storage_at
 from daskflow.task.spec import RunContext, TaskResult, record_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from daskflow.dashboard.events import Event
     from daskflow.task.spec import TaskSpec
@@ -66,6 +75,17 @@ def told(store: RunStore, tell: Callable[[Feed], None], done: list[TaskRange] | 
     assert isinstance(found[0], Told)
     assert isinstance(found[-1], Told)
     return [event for event in found if not isinstance(event, Told)]
+
+
+def shows(model: RunModel) -> Callable[[list[Event]], bool]:
+    """What lets a model know of events."""
+
+    def send(events: list[Event]) -> bool:
+        for event in events:
+            model.apply(event)
+        return True
+
+    return send
 
 
 def committed(store: RunStore, spec: TaskSpec, **known: object) -> TaskResult:
@@ -181,17 +201,118 @@ def test_of_what_a_task_writes_at_once_the_last_lines_are_told(store: RunStore, 
     events = told(store, tell)
 
     assert all(isinstance(event, Lines) for event in events)
+    assert all(len(event.lines) <= MOST_LINES for event in events)  # type: ignore[union-attr]
     assert [line for event in events for line in event.lines][-1] == str(3 * MOST_LINES - 1)  # type: ignore[union-attr]
 
 
 def test_no_batch_is_larger_than_its_taker_likes():
-    many = Committed("work", {"task": [str(number) for number in range(2 * MOST_ROWS_AT_ONCE + 1)]})
+    many = Committed("work", {"task": [str(number) for number in range(2 * MOST_ROWS_OF_BATCH + 1)]})
 
     found = list(batches([Planned("work", 1), many]))
 
-    assert [sum(len(event.columns["task"]) for event in batch if isinstance(event, Committed)) for batch in found] == [
-        MOST_ROWS_AT_ONCE, MOST_ROWS_AT_ONCE, 1]  # fmt: skip
+    rows = [
+        [len(event.columns["task"]) for event in batch if isinstance(event, Committed)] for batch in found
+    ]
+    assert max(map(max, rows)) == MOST_ROWS_AT_ONCE
+    assert max(map(sum, rows)) == MOST_ROWS_OF_BATCH
+    assert sum(map(sum, rows)) == 2 * MOST_ROWS_OF_BATCH + 1
     assert list(batches([])) == [[]]
+
+
+def test_lines_of_one_task_are_one_event_of_a_batch_the_last_of_them():
+    count = 3 * MOST_LINES
+    lines = [Lines("work", "0", "stdout", [str(number)]) for number in range(count)]
+
+    ((event, other),) = batches([*lines, Lines("work", "0", "stderr", ["no"])])
+
+    assert isinstance(event, Lines)
+    assert event.lines == [str(number) for number in range(count - MOST_LINES, count)]
+    assert other == Lines("work", "0", "stderr", ["no"])
+
+
+def test_what_is_known_is_sent_before_the_next_event_is_made():
+    made: list[Event] = []
+
+    def events() -> Iterator[Event]:
+        for event in (Told({"status": "running"}), Planned("work", 1), Planned("join", 1)):
+            made.append(event)
+            yield event
+
+    assert next(batches(events())) == [Told({"status": "running"})]
+    assert len(made) == 1
+
+
+def test_a_run_is_shown_before_the_tasks_that_were_there_are_read(store: RunStore, frontier: Frontier):
+    (task,) = frontier.start()
+    committed(store, task.spec, foreach={"size": 1, "items": ["a"]})
+    frontier.done(TaskResult(task.spec.name, 0, "committed", size=1))
+    sent: list[Event] = []
+    is_shown = threading.Event()
+
+    class Waits(LocalStorage):
+        def read(self, path: str) -> bytes | None:
+            if path == store.layout.commit(task.spec.name):
+                assert is_shown.wait(60)
+            return super().read(path)
+
+    def send(events: list[Event]) -> bool:
+        sent.extend(events)
+        if any(isinstance(event, Told) and "steps" in event.facts for event in sent):
+            is_shown.set()
+        return True
+
+    feed = Feed(RunStore(Waits(store.storage.url), "Fan", store.run), lambda: send, pytest.fail)
+    feed.begin({"status": "running"}, frontier.committed())
+    assert is_shown.wait(30)
+    feed.end({"status": "successful"})
+
+    assert [event.step for event in sent if isinstance(event, Committed)] == ["start"]
+
+
+def test_a_damaged_record_is_told_of_and_the_others_are_shown(store: RunStore, frontier: Frontier):
+    (task,) = frontier.start()
+    committed(store, task.spec, foreach={"size": 3, "items": ["a", "b", "c"]})
+    (items,) = frontier.done(TaskResult(task.spec.name, 0, "committed", size=3))
+    for place in range(3):
+        committed(store, items.spec.item(place))
+    for place, damage in ((0, b"{"), (1, b"{}")):
+        Path(store.storage.locate(store.layout.commit(TaskName("work", str(place))))).write_bytes(damage)
+    model = RunModel("Fan", store.run)
+
+    feed = Feed(store, lambda: shows(model), pytest.fail)
+    feed.begin({"status": "running"}, [TaskRange.of("start/0"), TaskRange.of("work/0..2")])
+    feed.end({"status": "successful"})
+
+    head = model.head()
+    assert (head["status"], head["done"]) == ("successful", 2)
+    assert model.tasks("work")[0]["task"] == ["2"]
+    assert len(head["damaged"]) == 2
+
+
+def test_of_what_is_damaged_so_much_is_told_as_somebody_reads(store: RunStore):
+    for place in range(MOST_DAMAGED + 10):
+        path = Path(store.storage.locate(store.layout.commit(TaskName("work", str(place)))))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{")
+    model = RunModel("Fan", store.run)
+
+    feed = Feed(store, lambda: shows(model), pytest.fail)
+    feed.begin({"status": "running"}, [TaskRange.of(f"work/0..{MOST_DAMAGED + 9}")])
+    feed.end({"status": "successful"})
+
+    assert len(model.head()["damaged"]) == MOST_DAMAGED
+
+
+def test_a_run_that_another_driver_took_is_lost_to_this_one_and_did_not_fail(
+    store: RunStore, frontier: Frontier
+):
+    model = RunModel("Fan", store.run)
+    feed = Feed(store, lambda: shows(model), pytest.fail)
+
+    with pytest.raises(RunHeld), _shown(feed, frontier):
+        raise RunHeld("Another driver has it.")
+
+    assert (model.head()["status"], model.head()["reason"]) == ("lost", "Another driver has it.")
 
 
 def test_whatever_goes_wrong_is_told_once_and_the_run_goes_on(store: RunStore, frontier: Frontier):

@@ -6,19 +6,24 @@ import asyncio
 import pickle
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+from distributed.scheduler import ClientState
 
-from daskflow.dashboard import plugin
-from daskflow.dashboard.events import Committed, Planned, Told
-from daskflow.dashboard.plugin import MOST_ENDED, RunPages
+from daskflow.dashboard import plugin, render
+from daskflow.dashboard.events import Committed, Lines, Planned, Told
+from daskflow.dashboard.plugin import LOST_SECONDS, MOST_ENDED, MOST_TASKS, RunPages
 from daskflow.dashboard.scheduler_pages import Pages
+from daskflow.dashboard.view import View
+from daskflow.errors import NotFound
 
 
 @pytest.fixture
 def pages() -> RunPages:
     found = RunPages()
     found._pages = Pages(path="/daskflow")
+    found._scheduler = SimpleNamespace(clients={})
     return found
 
 
@@ -88,6 +93,27 @@ def test_a_driver_that_is_silent_is_lost_until_it_speaks(pages: RunPages, monkey
     assert statuses(pages) == {"1": "running"}
 
 
+def test_a_driver_whose_client_is_alive_may_take_long_to_read_its_store(
+    pages: RunPages, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(plugin, "LOOK_SECONDS", 0.0)
+    for token in "ab":
+        hello(pages, token, token)
+        pages._runs[token].heard -= 2 * LOST_SECONDS
+        pages._scheduler.clients[f"client of {token}"] = ClientState(f"client of {token}")
+    pages._scheduler.clients["client of b"].last_seen -= 2 * LOST_SECONDS
+
+    async def look_once() -> None:
+        looking = asyncio.create_task(pages._look())
+        while statuses(pages)["b"] != "lost":
+            await asyncio.sleep(0)
+        looking.cancel()
+
+    asyncio.run(look_once())
+
+    assert statuses(pages) == {"a": "running", "b": "lost"}
+
+
 def test_of_runs_that_are_over_the_last_ones_are_kept_and_those_that_go_on_all(pages: RunPages):
     for number in range(1, MOST_ENDED + 11):
         hello(pages, f"t{number}", str(number))
@@ -126,3 +152,75 @@ print((peak() - before) / 1024)
 
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 60
+
+
+def test_the_drivers_of_many_runs_may_leave_at_once(pages: RunPages):
+    for number in range(1, MOST_ENDED + 11):
+        pages.hello(f"t{number}", "F", str(number), "/store", "the same client")
+
+    pages.remove_client(None, "the same client")
+
+    assert set(statuses(pages).values()) == {"lost"}
+    assert len(statuses(pages)) == MOST_ENDED
+
+
+def test_a_run_whose_driver_left_before_it_told_anything_is_listed(pages: RunPages):
+    hello(pages, "a")
+
+    pages.remove_client(None, "client of a")
+
+    assert "F/1" in render.runs(pages.runs(), View(), "")
+
+
+def test_no_two_runs_have_the_same_name_when_others_were_forgotten(pages: RunPages):
+    for token in "abc":
+        hello(pages, token, store=f"/{token}")
+    del pages._runs["a"]
+    del pages._runs["b"]
+
+    assert [hello(pages, token, store=f"/{token}") for token in "de"] == ["1", "1@2"]
+    assert sorted(statuses(pages)) == ["1", "1@2", "1@3"]
+
+
+def test_of_runs_that_are_over_so_many_are_kept_as_have_few_tasks(pages: RunPages):
+    for number in range(1, 4):
+        hello(pages, f"t{number}", str(number))
+        tell(
+            pages, f"t{number}", Planned("work", MOST_TASKS // 2 + 1 - number), Told({"status": "successful"})
+        )
+
+    assert list(statuses(pages)) == ["3", "2"]
+
+
+def test_a_run_that_was_forgotten_has_no_details(pages: RunPages):
+    with pytest.raises(NotFound, match="F/9 is not shown here any more"):
+        pages.detail("F", "9", "work", "0")
+    with pytest.raises(NotFound, match="F/9 is not shown here any more"):
+        pages.table("F", "9", "work", "0", "x", 0)
+
+
+def test_while_many_events_are_taken_notice_of_others_get_their_turn_and_the_order_stays(
+    pages: RunPages, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(plugin, "SLICE_SECONDS", -1.0)
+    hello(pages, "a")
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def hear() -> None:
+        others = asyncio.create_task(take_turns())
+        lines = [Lines("work", "0", "stdout", [str(number)]) for number in range(100)]
+        await asyncio.gather(pages.hear("a", lines[:50]), pages.hear("a", lines[50:]))
+        others.cancel()
+
+    asyncio.run(hear())
+
+    model = pages.model("F", "1")
+    assert model is not None
+    assert turns >= 100
+    assert model.tail("work", "0")["stdout"] == list(map(str, range(100)))
