@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 from daskflow.client.rows import facts_of
 from daskflow.dashboard.heads import command
-from daskflow.dashboard.task_rows import cut
+from daskflow.dashboard.task_rows import cut, readable
 from daskflow.errors import DamagedRecord, DaskflowException, NotFound, StoreError
 from daskflow.pathspec import TaskName, TaskRange, TaskSet, task_id
 from daskflow.store import tables
@@ -57,7 +56,9 @@ def detail(store: RunStore, step: str, task: str, *, begun: bool = False) -> dic
         for each in failed
     ]  # fmt: skip
     error = last.error if last is not None and not last.ok else None
-    found["error"] = {key: str(value)[-LONGEST_TRACEBACK:] for key, value in error.items()} if error else None
+    found["error"] = (
+        {key: readable(str(value)[-LONGEST_TRACEBACK:]) for key, value in error.items()} if error else None
+    )
     found["logs"] = {stream: _log(store, name, last, stream, damaged) for stream in STREAMS}
     parents = last.parents if last is not None else []
     found["parents"] = [each for each in parents if each != str(PARAMETERS)][:MOST_NEIGHBOURS]
@@ -127,18 +128,6 @@ def _name(step: str, task: str) -> TaskName:
     return TaskName(step, task)
 
 
-def readable(text: str) -> str:
-    """A line as a page can show it: without the codes that colour a terminal, other controls visible."""
-    text = _ANSI.sub("", text)
-    if "\r" in text:  # a progress bar: what was written last
-        text = text.rstrip("\r").rpartition("\r")[2]
-    return text.translate(_VISIBLE)
-
-
-_ANSI = re.compile(r"\x1b(?:\[[0-9;:<=>?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
-_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {127: 0x2421}
-
-
 def _facts(
     store: RunStore, name: TaskName, record: TaskRecord | None, last: TaskRecord | None
 ) -> dict[str, Any]:
@@ -181,7 +170,7 @@ def _failures(store: RunStore, name: TaskName, damaged: list[str]) -> list[TaskR
 
 def _told(record: TaskRecord) -> str:
     error = record.error or {}
-    return cut(f"{error.get('type', '')}: {error.get('exception', '')}".strip(": "), LONGEST_VALUE)
+    return cut(readable(f"{error.get('type', '')}: {error.get('exception', '')}".strip(": ")), LONGEST_VALUE)
 
 
 def _log(

@@ -6,7 +6,7 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from daskflow.dashboard.task_rows import cut
+from daskflow.dashboard.task_rows import cut, readable
 from daskflow.store.records import moment
 from daskflow.store.sessions import how_it_ended, last_session, status
 from daskflow.store.tags import read_tags
@@ -30,7 +30,7 @@ def head_of(store: RunStore) -> dict[str, Any]:
         "user": record.get("user"),
         "tags": sorted(tags.user),
         "store": store.storage.url,
-        "reason": (end or {}).get("reason") or "",
+        "reason": readable(str((end or {}).get("reason") or "")),
         "commands": [] if state in ("running", "successful") else commands_of(store, record),
     }
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from daskflow.dashboard.events import Back, Committed, Failed, Lines, Planned, Progress, Started, Told
 from daskflow.dashboard.step_model import StepModel
-from daskflow.dashboard.task_rows import COLUMNS, cut
+from daskflow.dashboard.task_rows import COLUMNS, cut, readable
 from daskflow.dashboard.timeline import Bar, Timeline
 
 if TYPE_CHECKING:
@@ -181,6 +181,8 @@ class RunModel:
         facts = dict(event.facts)
         for step in facts.pop("steps", ()):
             self._graph[step["name"]] = step
+        if facts.get("reason"):
+            facts["reason"] = readable(facts["reason"])
         self._facts |= facts
 
     def _planned(self, event: Planned) -> None:

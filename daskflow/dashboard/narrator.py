@@ -50,7 +50,7 @@ class Narrator:
         self._values = _Values(store)
         self._told = TaskSet()
         self._rows: dict[str, int] = {}
-        self._running: dict[TaskName, tuple[float, str]] = {}
+        self._running: dict[TaskName, tuple[float, str, int]] = {}
         self._damaged: list[str] = []
 
     def told(self, facts: dict[str, Any]) -> list[Event]:
@@ -78,7 +78,7 @@ class Narrator:
 
     def started(self, spec: TaskSpec, pid: int, count: int, host: str, at: float) -> list[Event]:
         """A process runs."""
-        self._running[spec.name] = at, host
+        self._running[spec.name] = at, host, count
         value = self._values.of_spec(spec) if count == 1 else None
         return [Started(spec.name.step, spec.tasks.ids, count, at, host, pid, spec.attempt, value)]
 
@@ -107,10 +107,12 @@ class Narrator:
     def finished(self, results: Sequence[TaskResult], again: Container[TaskName]) -> Iterator[Event]:
         """Tasks are over, or wait. A commit of which nobody told, as of a worker that was lost then, is read."""
         for result in results:
-            at, host = self._running.pop(result.name, (None, ""))
+            at, host, count = self._running.pop(result.name, (None, "", 0))
             if result.committed:
                 for tasks in self._told.missing(result.tasks):
                     yield from self._read(tasks)
+                if count > 1:  # whatever became of the others, their process is over
+                    yield Back(result.name.step, result.name.task_id, 1)
             elif result.status == "failed":
                 yield replace(
                     self._failure(result, at, host), again=result.name in again, stopped=result.stopped

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from daskflow.dashboard import render
-from daskflow.dashboard.details import readable
 from daskflow.dashboard.plot import Plot
+from daskflow.dashboard.task_rows import readable
 from daskflow.dashboard.view import View
 from daskflow.errors import DaskflowException
 
@@ -62,6 +62,8 @@ class _Page:
         self._parts = dict.fromkeys(_PARTS, "") | {"now": str(time.time())}
         self._drawn: Any = None
         self._drawn_at = 0.0
+        self._made_of: Any = None
+        self._steps: list[dict[str, Any]] = []
         self._details = _Details(source, self._soon)
         self._view = View.of(_query(doc))
         self._plot = Plot()
@@ -114,37 +116,46 @@ class _Page:
             trouble = getattr(self._source, "trouble", "")
             if view.flow:
                 trouble = trouble or f"There is no run {view.flow}/{view.run} here."
+            self._made_of = None
             found = {"mode": "runs", "run": "", "runs": render.runs(runs, view, trouble)}
         else:
             found = self._of_run(model, runs, view, now)
         self._send(found | {"query": self._view.query, "beat": str(int(now) // BEAT_SECONDS)})
 
     def _of_run(self, model: RunModel, runs: list[dict[str, Any]], view: View, now: float) -> dict[str, str]:
-        steps = model.steps()
+        """The parts of a run's page, without those that are as they were: a scheduler has more to do than to make them anew."""
+        others = [(each["flow"], each["run"], each["status"]) for each in runs[:MOST_RUNS]]
+        made_of = (model, model.version, view, others)
+        found = {} if made_of == self._made_of else self._made(model, runs, view)
+        self._made_of = made_of
+        self._draw(model, self._steps, now)
+        step = view.step or _of_interest(self._steps)
+        return found | {"task": self._task(model, replace(view, step=step)) if view.task else ""}
+
+    def _made(self, model: RunModel, runs: list[dict[str, Any]], view: View) -> dict[str, str]:
+        self._steps = steps = model.steps()
         if not view.step:
             view = replace(view, step=_of_interest(steps))
         selected = next((step for step in steps if step["name"] == view.step), None)
-        self._draw(model, steps, now)
         head = model.head()
         others = runs[:MOST_RUNS]
         if not any((each["flow"], each["run"]) == (model.flow, model.run) for each in others):
             others = [head, *others]
-        found = {
+        return {
             "mode": "run",
             "run": f"{model.flow}/{model.run}",
             "head": render.head(head, others, model.failure(), view),
             "graph": render.graph(steps, view),
             "tasks": render.tasks(model, selected, view),
-            "task": "",
         }
-        if view.task:
-            row = model.task(view.step, view.task)
-            detail, table, trouble = self._details.of(view, model)
-            if row is not None and row["state"] in ("running", "waiting") and detail is None:
-                trouble = ""  # a store has nothing of it before it has written something
-            tail = model.tail(view.step, view.task)
-            found["task"] = render.task(_with_tail(detail, tail), row, tail, table, view, trouble)
-        return found
+
+    def _task(self, model: RunModel, view: View) -> str:
+        row = model.task(view.step, view.task)
+        detail, table, trouble = self._details.of(view, model)
+        if row is not None and row["state"] in ("running", "waiting") and detail is None:
+            trouble = ""  # a store has nothing of it before it has written something
+        tail = model.tail(view.step, view.task)
+        return render.task(_with_tail(detail, tail), row, tail, table, view, trouble)
 
     def _draw(self, model: RunModel, steps: list[dict[str, Any]], now: float) -> None:
         """Draw the timeline anew if something has changed, or runs on."""

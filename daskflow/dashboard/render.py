@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from daskflow.dashboard.details import readable
 from daskflow.dashboard.graph import HEIGHT, WIDTH, drawn
+from daskflow.dashboard.task_rows import readable
 from daskflow.dashboard.view import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jinja2 import Environment, Template
+    from markupsafe import Markup
 
+    from daskflow.dashboard.graph import Drawing
     from daskflow.dashboard.model import RunModel
     from daskflow.dashboard.view import View
 
@@ -41,16 +44,60 @@ def head(
 
 
 def graph(steps: Sequence[dict[str, Any]], view: View) -> str:
-    """The steps and the ways between them."""
-    return _part(
-        "graph.html",
-        steps=steps,
-        drawing=drawn(steps),
-        view=view,
-        colours=colours(steps),
-        width=WIDTH,
-        height=HEIGHT,
+    """The steps and the ways between them. What is as it was, step by step, is not made anew."""
+    drawing, ways = _laid_out(
+        tuple(
+            (step["name"], step["type"], tuple(step["next"]), tuple(step["taken"].items())) for step in steps
+        )
     )
+    beside = replace(view, step="", task="", table="", column=0, offset=0, words="", sort="", down=0)
+    found = colours(steps)
+    nodes = [
+        _node(
+            tuple(step.get(name) for name in _OF_NODE),
+            beside,
+            step["name"] == view.step,
+            found[step["name"]],
+            *drawing.places[step["name"]],
+        )
+        for step in steps
+    ]
+    return _part("graph.html", steps=steps, drawing=drawing, ways=ways, nodes=nodes)
+
+
+_OF_NODE = (
+    "name", "doc", "type", "known", "done", "failed", "running", "waiting", "stopped", "lost", "reused", "retried",
+    "median", "iterations", "began",
+)  # fmt: skip
+
+
+@lru_cache(maxsize=2_000)
+def _node(told: tuple[Any, ...], beside: View, selected: bool, colour: str, x: int, y: int) -> Markup:
+    """A step, in a page that shows ``beside``."""
+    from markupsafe import Markup
+
+    step = dict(zip(_OF_NODE, told, strict=True))
+    address = beside.but(step=step["name"])
+    return Markup(
+        _part(
+            "node.html", step=step, selected=selected, address=address, colour=colour, x=x, y=y,
+            width=WIDTH, height=HEIGHT,
+        )
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=20)
+def _laid_out(steps: tuple[tuple[str, str, tuple[str, ...], tuple[Any, ...]], ...]) -> tuple[Drawing, Markup]:
+    """Where steps are, and the ways between them."""
+    from markupsafe import Markup
+
+    drawing = drawn(
+        [
+            {"name": name, "type": kind, "next": list(following), "taken": dict(taken)}
+            for name, kind, following, taken in steps
+        ]
+    )
+    return drawing, Markup(_part("ways.html", edges=drawing.edges))
 
 
 def tasks(model: RunModel, step: dict[str, Any] | None, view: View) -> str:
@@ -194,6 +241,7 @@ def _environment() -> Environment:
         loader=PackageLoader("daskflow.dashboard"),
         autoescape=lambda name: name != "page.html",  # Bokeh hands it scripts that must not be escaped
         undefined=StrictUndefined,
+        auto_reload=False,
         trim_blocks=True,
         lstrip_blocks=True,
     )

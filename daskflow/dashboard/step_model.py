@@ -20,6 +20,7 @@ from daskflow.dashboard.task_rows import (
     first_of,
     known,
     order,
+    readable,
 )
 from daskflow.pathspec import TaskRange, TaskSet
 
@@ -35,7 +36,7 @@ _OF_FAILURE = ("attempt", "started", "seconds", "worker", "value", "cpu_seconds"
 
 @dataclass
 class Process:
-    """A process that runs: for one task, or for ``count`` of them, of which ``done`` are."""
+    """A process that runs: for one task, or for ``count`` of them, of which ``done`` are, and ``kept`` more in the store."""
 
     tasks: str
     count: int
@@ -45,6 +46,7 @@ class Process:
     attempt: int
     value: str | None = None
     done: int = 0
+    kept: int = 0
 
 
 class Median:
@@ -138,17 +140,19 @@ class StepModel:
         """Of a process's tasks so many are done."""
         process = self.processes.get(first_of(event.tasks))
         if process is not None:
-            done = max(process.done, min(event.done, process.count - 1))
+            done = max(process.done, min(event.done - process.kept, process.count - 1))
             self._under_way += done - process.done
             process.done = done
 
     def commit(self, event: Committed) -> Iterator[int]:
         """Tasks are in the store; gives the places of those that were new and have rows."""
         columns = event.columns
-        if event.process:
-            self._end_process(first_of(event.process))
+        shared = first_of(event.process) if event.process else None
+        if shared is not None:
+            self._keep(shared, len(columns["task"]))
         for number, task in enumerate(columns["task"]):
-            self._end_process(task)
+            if task != shared:
+                self._end_process(task)
             if self._is_done(task):
                 continue
             told = {name: values[number] for name, values in columns.items()}
@@ -175,7 +179,7 @@ class StepModel:
         place = self.rows.row_of(event.task)
         told = {name: getattr(event, name) for name in _OF_FAILURE}
         self._fill(place, told, WAITING if event.again else STOPPED if event.stopped else FAILED)
-        self.rows.error[place] = cut(event.error)
+        self.rows.error[place] = cut(readable(event.error))
         self.failed += not event.again and not event.stopped
         self.stopped += event.stopped and not event.again
         return True
@@ -197,10 +201,14 @@ class StepModel:
 
         They are sorted by a column, those that lack it last; by None failed ones first, then by what is under way.
         """
-        places = [place for task, place in self.rows.place.items() if task not in self.processes]
+        places = [
+            place
+            for task, place in self.rows.place.items()
+            if task not in self.processes or self.rows.state[place] in (DONE, REUSED)
+        ]
         found: list[Process | int] = [*self.processes.values(), *places]
         if words:
-            found = [each for each in found if _has(self.described(each, over), words)]
+            found = [each for each in found if self._has(each, over, words)]
         found.sort(key=self._id_order)
         if sort_by == "task":
             return found[::-1] if descending else found
@@ -218,6 +226,16 @@ class StepModel:
         if isinstance(each, Process):
             return _of_process(each, "lost" if over else "running", self.rows)
         return self.rows.row(each)
+
+    def _has(self, each: Process | int, over: bool, words: Sequence[str]) -> bool:
+        """Whether each of some words is in one of the texts of a row."""
+        if isinstance(each, Process):
+            row = _of_process(each, "lost" if over else "running", self.rows)
+            texts = [row[name] for name in ("task", "state", "value", "worker", "error")]
+            text = " ".join(str(value) for value in texts if value is not None).lower()
+        else:
+            text = self.rows.text(each)
+        return all(word in text for word in words)
 
     def _id_order(self, each: Process | int) -> Any:
         return order(each.tasks) if isinstance(each, Process) else self.rows.keys[each]
@@ -239,7 +257,7 @@ class StepModel:
 
     def row(self, task: str, over: bool) -> dict[str, Any] | None:
         """What is known of a task, or of the process that begins with it; None if it did not begin."""
-        if task in self.processes:
+        if task in self.processes and not self._is_done(task):
             return _of_process(self.processes[task], "lost" if over else "running", self.rows)
         place = self.rows.place.get(task)
         return None if place is None else self.rows.row(place)
@@ -248,6 +266,17 @@ class StepModel:
         process = self.processes.pop(first, None)
         if process is not None:
             self._under_way -= process.done
+
+    def _keep(self, first: str, count: int) -> None:
+        """So many tasks of a process are in the store; it is over if it is not known to have done more."""
+        process = self.processes.get(first)
+        if process is None or process.done <= count:
+            self._end_process(first)
+            return
+        self._under_way -= count
+        process.done -= count
+        process.count -= count
+        process.kept += count
 
     def _is_done(self, task: str) -> bool:
         place = self.rows.place.get(task)
@@ -313,13 +342,6 @@ class StepModel:
         value = told.get("value")
         if value is not None:
             rows.value[place] = cut(value)
-
-
-def _has(row: dict[str, Any], words: Sequence[str]) -> bool:
-    text = " ".join(
-        str(row[name]) for name in ("task", "state", "value", "worker", "error") if row[name] is not None
-    ).lower()
-    return all(word in text for word in words)
 
 
 def _sortable(value: Any) -> tuple[int, Any]:

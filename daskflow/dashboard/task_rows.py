@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from math import isnan, nan
 from typing import Any
@@ -71,6 +72,13 @@ class TaskRows:
         """Where a task ran; empty if that is not known."""
         return self._names[self.worker[place]]
 
+    def text(self, place: int) -> str:
+        """The texts of a row in small letters, for who looks for a word."""
+        value, error = self.value.get(place, ""), self.error.get(place, "")
+        return (
+            f"{self.ids[place]} {STATES[self.state[place]]} {value} {self.worker_of(place)} {error}".lower()
+        )
+
     def row(self, place: int) -> dict[str, Any]:
         """All that is known of a task."""
         return {
@@ -89,6 +97,18 @@ def cut(text: str, longest: int = LONGEST_TEXT) -> str:
     """A text, of which no more is kept than a row needs."""
     text = str(text)
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def readable(text: str) -> str:
+    """A text as a page can show it: without the codes that colour a terminal, other controls visible."""
+    text = _ANSI.sub("", text)
+    if "\r" in text:  # a progress bar: what was written last
+        text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
+    return text.translate(_VISIBLE)
+
+
+_ANSI = re.compile(r"\x1b(?:\[[0-9;:<=>?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {127: 0x2421}
 
 
 def order(task: str) -> Any:

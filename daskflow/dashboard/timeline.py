@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right, insort
+from collections import deque
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from daskflow.dashboard.step_model import Process
 
@@ -55,6 +57,24 @@ class Bar:
         return True
 
 
+class _Free:
+    """The rows of a worker that are free, for processes in the order in which they began."""
+
+    def __init__(self, ends: list[tuple[float, int]]) -> None:
+        self._left = deque(ends)
+        self._more = len(ends)
+        self._free: list[int] = []
+
+    def take(self, at: float) -> int:
+        """The first row that is free since a time."""
+        while self._left and self._left[0][0] <= at + _SLACK:
+            heappush(self._free, self._left.popleft()[1])
+        if self._free:
+            return heappop(self._free)
+        self._more += 1
+        return self._more - 1
+
+
 class Timeline:
     """Bars of what has ended, in rows: two that overlap are never in the same one.
 
@@ -65,13 +85,16 @@ class Timeline:
     def __init__(self, most: int = MOST_BARS) -> None:
         self._most = most
         self._rows: dict[str, list[list[Bar]]] = {}
+        self._ends: dict[str, list[tuple[float, int]]] = {}
+        self._next: dict[str, int] = {}
         self._count = 0
         self._span = 0.0
 
     def add(self, worker: str, bar: Bar) -> None:
         """Add what has ended. It is done fastest in the order of time, more or less."""
         rows = self._rows.setdefault(worker, [])
-        for row in rows:
+        for number in self._worth_a_try(worker, bar):
+            row, ended = rows[number], rows[number][-1].end
             place = bisect_right(row, bar.begin, key=_begin)
             before, after = row[max(place - 1, 0) : place], row[place : place + 1]
             if any(each.takes(bar) for each in before):
@@ -81,14 +104,35 @@ class Timeline:
             if any(each.begin < bar.end - _SLACK for each in after):
                 continue
             if not after and any(self._join(each, bar) for each in before):
+                self._ends_later(worker, number, ended)
                 return
             row.insert(place, bar)
+            self._ends_later(worker, number, ended)
             break
         else:
             rows.append([bar])
+            insort(self._ends.setdefault(worker, []), (bar.end, len(rows) - 1))
         self._count += 1
         while self._count > self._most and any(len(row) > 1 for rows in self._rows.values() for row in rows):
             self._widen()
+
+    def _worth_a_try(self, worker: str, bar: Bar) -> Iterator[int]:
+        """The rows of a worker: first the one that became free last before a bar began, then those after the last one tried."""
+        count, ends = len(self._rows[worker]), self._ends.get(worker, [])
+        place = bisect_right(ends, (bar.begin + _SLACK, count))
+        if place:
+            yield ends[place - 1][1]
+        first = self._next.get(worker, 0)
+        for number in range(first, first + count):
+            self._next[worker] = (number + 1) % count
+            yield number % count
+
+    def _ends_later(self, worker: str, number: int, ended: float) -> None:
+        """Take notice of a row that may have ended otherwise."""
+        end, ends = self._rows[worker][number][-1].end, self._ends[worker]
+        if end != ended:
+            del ends[bisect_left(ends, (ended, number))]
+            insort(ends, (end, number))
 
     def columns(self, running: Iterable[tuple[str, Process]], now: float) -> dict[str, Any]:
         """All bars, those of processes that run as well: ``step`` and process.
@@ -117,18 +161,14 @@ class Timeline:
 
     def _places(self, running: Iterable[tuple[str, Process]], now: float) -> list[tuple[str, int, Bar]]:
         """For each process that runs a row of its worker that is free since it began."""
-        taken: set[tuple[str, int]] = set()
+        free: dict[str, _Free] = {}
         found = []
         only = next(iter(self._rows)) if len(self._rows) == 1 else "?"
         for step, process in sorted(running, key=lambda pair: pair[1].at):
             worker = process.worker or only  # a store does not tell where a task runs before it has ended
-            rows = self._rows.get(worker, [])
-            number = 0
-            while (worker, number) in taken or (
-                number < len(rows) and rows[number][-1].end > process.at + _SLACK
-            ):
-                number += 1
-            taken.add((worker, number))
+            if worker not in free:
+                free[worker] = _Free(self._ends.get(worker, []))
+            number = free[worker].take(process.at)
             bar = Bar(process.at, max(now, process.at), step, "running", process.tasks, process.count)
             found.append((worker, number, bar))
         return found
@@ -155,11 +195,12 @@ class Timeline:
         bars = [bar for rows in self._rows.values() for row in rows for bar in row]
         whole = max(bar.end for bar in bars) - min(bar.begin for bar in bars)
         self._span = max(self._span * 2, whole / self._most, 1e-6)
-        for rows in self._rows.values():
+        for worker, rows in self._rows.items():
             for number, row in enumerate(rows):
                 joined: list[Bar] = row[:1]
                 for bar in row[1:]:
                     if not self._join(joined[-1], bar):
                         joined.append(bar)
                 rows[number] = joined
+            self._ends[worker] = sorted((row[-1].end, number) for number, row in enumerate(rows))
         self._count = sum(len(row) for rows in self._rows.values() for row in rows)

@@ -157,7 +157,9 @@ def test_items_that_share_a_process_are_told_by_the_chunk_with_their_values(
             TaskResult(TaskName("work", "2"), 0, "released"),
         ])  # fmt: skip
 
-    started, progress, done, back = told(store, tell)
+    started, progress, done, over, back = told(store, tell)
+
+    assert over == Back("work", "0", 1)
 
     assert isinstance(started, Started)
     assert (started.tasks, started.count) == ("0..2", 3)

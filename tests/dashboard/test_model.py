@@ -3,6 +3,7 @@ from __future__ import annotations
 import pickle
 import statistics
 import tracemalloc
+from bisect import bisect_right
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from daskflow.dashboard.events import Back, Committed, Failed, Lines, Planned, Progress, Started, Told
 from daskflow.dashboard.model import RunModel
 from daskflow.dashboard.step_model import Median
+from daskflow.dashboard.task_rows import TaskRows
 from daskflow.dashboard.timeline import Bar, Timeline
 
 OVER = ("done", "running", "waiting", "failed", "stopped", "lost")
@@ -61,6 +63,20 @@ def test_of_tasks_that_share_a_process_one_runs_and_those_before_it_are_done() -
 
     model.apply(committed("fit", *map(str, range(6)), process="0"))
     assert counts_of(model) == {"known": 10, "done": 6, "waiting": 4}
+
+
+def test_no_task_is_done_no_more_while_a_process_is_committed_part_by_part() -> None:
+    model = model_of(
+        Planned("fit", 12), Started("fit", "0..3", 12, 0.0, "here", 7), Progress("fit", "0..3", 10)
+    )
+    assert counts_of(model) == {"known": 12, "done": 10, "running": 1, "waiting": 1}
+
+    model.apply(committed("fit", *map(str, range(4)), process="0"))
+    assert counts_of(model) == {"known": 12, "done": 10, "running": 1, "waiting": 1}
+    model.apply(committed("fit", *map(str, range(4, 8)), process="0"))
+    assert counts_of(model) == {"known": 12, "done": 10, "running": 1, "waiting": 1}
+    model.apply(committed("fit", *map(str, range(8, 12)), process="0"))
+    assert counts_of(model) == {"known": 12, "done": 12}
 
 
 def test_what_is_put_back_waits_again() -> None:
@@ -306,6 +322,54 @@ def test_a_process_that_runs_is_in_a_row_that_is_free() -> None:
     bars = dict(zip(found["task"], zip(found["row"], found["begin"], found["end"], strict=True), strict=True))
     assert bars == {"0": (0, 0.0, 5.0), "1": (1, 3.0, 10.0), "2": (0, 6.0, 10.0)}
     assert found["rows"] == ["here 1", "here 2"]
+
+
+def test_a_bar_is_not_compared_with_all_rows_of_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def counted(row: list, *place: object, **key: object) -> int:
+        tried.append(len(row))
+        return bisect_right(row, *place, **key)
+
+    monkeypatch.setattr("daskflow.dashboard.timeline.bisect_right", counted)
+    timeline = Timeline()
+    for number in range(4000):  # each of 200 slots is free a moment before its next task begins
+        begin = 1.0 * (number // 200) + number % 200 / 1000
+        timeline.add("here", Bar(begin, begin + 0.9, "fit", "done", str(number), 1))
+
+    found = timeline.columns([], 0.0)
+    assert (len(found["rows"]), sum(found["count"])) == (200, 4000)
+    assert len(tried) < 200 * 200 / 2 + 4 * 4000
+
+
+def test_processes_that_run_are_each_in_the_first_row_that_is_free() -> None:
+    model = model_of(
+        committed("fit", "0", at=0.0, seconds=5.0),
+        committed("fit", "1", at=0.0, seconds=3.0),
+        *(Started("fit", str(n), 1, at, "here", n) for n, at in [(2, 2.0), (3, 4.0), (4, 6.0), (5, 7.0)]),
+    )
+
+    found = model.timeline(10.0)
+
+    rows = dict(zip(found["task"], found["row"], strict=True))
+    assert rows == {"0": 0, "1": 1, "2": 2, "3": 1, "4": 0, "5": 3}
+
+
+def test_who_looks_for_a_word_gets_rows_of_what_is_shown_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    row = TaskRows.row
+
+    def counted(rows: TaskRows, place: int) -> dict:
+        made.append(place)
+        return row(rows, place)
+
+    monkeypatch.setattr(TaskRows, "row", counted)
+    model = model_of(*(committed("fit", str(n), value=f"Item {n}") for n in range(200)))
+
+    columns, total = model.tasks("fit", words="item 1 DONE here", sort_by="value", limit=5)
+
+    assert (len(columns["task"]), total) == (5, 119)
+    assert len(made) == 5
 
 
 def test_ten_thousand_tasks_take_few_megabytes_and_few_bars() -> None:

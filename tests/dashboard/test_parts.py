@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from itertools import combinations
+from typing import Any
 
 import pytest
 from bokeh.document import Document
@@ -109,6 +110,16 @@ def test_runs_are_found_whatever_their_records_hold():
 
     assert render.matches(head, ["night", "7"])
     assert "damaged 1" in render.runs([head], View(find="night"), "")
+
+
+def test_runs_of_which_the_records_are_damaged_can_be_listed_alone():
+    heads = [{"flow": "F", "run": str(n), "status": status} for n, status in enumerate(["lost", "damaged"])]
+
+    html = render.runs(heads, View(), "")
+    damaged = render.runs(heads, View(status="damaged"), "")
+
+    assert "?status=damaged" in html
+    assert ("F/0" in damaged, "F/1" in damaged) == (False, True)
 
 
 @pytest.mark.parametrize(
@@ -221,3 +232,53 @@ def test_only_what_failed_or_runs_has_a_pattern():
 
     assert list(plain["left"]) == [0.0, 2.0]
     assert (list(marked["left"]), marked["hatch"], marked["edge"]) == ([2.0], ["/"], [render.FAILED_COLOUR])
+
+
+class Counted(RunModel):
+    """A model that counts how often its tasks are listed."""
+
+    listed = 0
+
+    def tasks(self, *step: Any, **which: Any) -> tuple[dict[str, list[Any]], int]:
+        self.listed += 1
+        return super().tasks(*step, **which)
+
+
+def test_a_page_makes_nothing_anew_as_long_as_nothing_happens():
+    model = Counted("F", "1")
+    model.apply(Started("fit", "0", 1, 1e9, "here", 7))
+    doc = Document()
+    document(One(model))(doc)
+    (callback,) = doc.session_callbacks
+    before, listed = parts_of(doc), model.listed
+
+    for _ in range(3):
+        callback.callback()
+    after = parts_of(doc)
+    assert model.listed == listed
+    assert {name: text for name, text in after.items() if before[name] != text}.keys() <= {"beat"}
+
+    model.apply(Committed("fit", {"task": ["0"], "seconds": [1.0], "started": [0.0]}))
+    callback.callback()
+    assert model.listed == listed + 1
+    assert ask(doc, "?all=1")["mode"] == "runs"
+    shown = ask(doc, "?flow=F&run=1")
+    assert (shown["mode"], "1 of 1 known tasks done" in shown["head"]) == ("run", True)
+    assert 'data-task="0"' in shown["tasks"]
+
+
+def test_of_the_graph_only_the_steps_that_have_changed_are_made_anew():
+    model = RunModel("Fresh", "1")
+    model.apply(Told({"steps": [{"name": f"step{n}", "next": []} for n in range(20)]}))
+    view = View(flow="Fresh", run="1", step="step0")
+    first = render.graph(model.steps(), view)
+    made = render._node.cache_info().misses
+
+    model.apply(Planned("step7", 3))
+    second = render.graph(model.steps(), view)
+    third = render.graph(model.steps(), View(flow="Fresh", run="1", step="step1", task="0"))
+
+    assert render._node.cache_info().misses == made + 3
+    assert ("0/3" in first, "0/3" in second) == (False, True)
+    assert [html.count(" df-selected") for html in (first, second, third)] == [1, 1, 1]
+    assert third.index(" df-selected") > second.index(" df-selected")
