@@ -9,6 +9,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from distributed.broker import Broker
 from distributed.scheduler import ClientState
 
 from daskflow.dashboard import plugin, render
@@ -112,6 +113,19 @@ def test_a_driver_whose_client_is_alive_may_take_long_to_read_its_store(
     asyncio.run(look_once())
 
     assert statuses(pages) == {"a": "running", "b": "lost"}
+
+
+def test_of_a_run_that_is_over_dask_keeps_no_events(pages: RunPages):
+    broker = Broker(1000, SimpleNamespace(plugins={}, send_all=lambda *_, **__: None))  # type: ignore[arg-type]
+    pages._scheduler._broker = broker
+    for token in "abc":
+        pages.hello(token, "F", token, "/store", f"client of {token}", topic=f"daskflow/{token}")
+        broker.publish(f"daskflow/{token}", "line")
+
+    tell(pages, "a", Told({"status": "successful"}))
+    pages.remove_client(None, "client of b")
+
+    assert list(broker.get_events()) == ["daskflow/c"]
 
 
 def test_of_runs_that_are_over_the_last_ones_are_kept_and_those_that_go_on_all(pages: RunPages):
