@@ -34,7 +34,7 @@ STREAMS = ("stdout", "stderr")
 def detail(store: RunStore, step: str, task: str, *, begun: bool = False) -> dict[str, Any]:
     """What there is to know of a task.
 
-    ``state`` (``done``, ``reused``, ``failed``, ``running``, ``lost`` or ``waiting``) and the other facts of its row; ``attempts``, those that failed;
+    ``state`` (``done``, ``failed``, ``running``, ``lost`` or ``waiting``) and the other facts of its row; ``attempts``, those that failed;
     ``error`` of the last one, with ``stacktrace``; ``logs`` by stream, each with ``lines``, ``bytes`` and whether it is ``cut``;
     ``parents`` and ``children``: names of tasks or of neighbours, ``fit/0..9``; ``artifacts``; ``commands``; and ``damaged``:
     what can't be read.
