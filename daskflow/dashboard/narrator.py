@@ -47,11 +47,11 @@ class Narrator:
 
     def __init__(self, store: RunStore) -> None:
         self._store = store
+        self._damaged: list[str] = []
         self._values = _Values(store)
         self._told = TaskSet()
         self._rows: dict[str, int] = {}
         self._running: dict[TaskName, tuple[float, str]] = {}
-        self._damaged: list[str] = []
 
     def told(self, facts: dict[str, Any]) -> list[Event]:
         """Of the run itself."""

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daskflow.dashboard import render
-from daskflow.dashboard.events import Committed, Lines, Planned, Progress, Started, Told
+from daskflow.dashboard.events import Committed, Lines, Planned, Progress, Started
 from daskflow.dashboard.graph import HEIGHT, WIDTH, drawn
 from daskflow.dashboard.model import RunModel
 from daskflow.dashboard.page import document
@@ -85,30 +85,6 @@ def test_whatever_a_text_holds_it_is_escaped(text: str):
     html = render.head(head, [], None, View(flow="<u>", find="'\"><u>"))
 
     assert not any(tag in html for tag in ("<script", "<b>", "<i>", "<u>"))
-
-
-def test_a_text_that_is_no_unicode_can_be_sent():
-    strange = "\udc80 half"
-    model = RunModel("F", "1")
-    model.apply(Told({"tags": [strange], "user": strange, "reason": strange, "parameters": {"p": strange}}))
-    model.apply(Committed(strange, {"task": ["0"], "value": [strange], "worker": [strange]}))
-    (a_step,) = model.steps()
-    view = View(flow="F", run="1", step=strange, find=strange)
-
-    for html in (
-        render.head(model.head(), [model.head()], None, view),
-        render.runs([model.head()], view, strange),
-        render.graph(model.steps(), view),
-        render.tasks(model, a_step, view),
-    ):
-        assert html.encode()
-
-
-def test_runs_are_found_whatever_their_records_hold():
-    head = RunModel("F", "1").head() | {"status": "damaged", "user": 7, "tags": ["night", 3], "reason": None}
-
-    assert render.matches(head, ["night", "7"])
-    assert "damaged 1" in render.runs([head], View(find="night"), "")
 
 
 @pytest.mark.parametrize(
