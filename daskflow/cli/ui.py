@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 
@@ -25,10 +26,10 @@ def ui(datastore: str | None, port: int | None, host: str) -> None:
 
     The same page as /daskflow in the dashboard of a run's cluster. It reads, and changes nothing.
     """
-    try:
-        from daskflow.dashboard.server import serve
-    except ImportError as error:
-        raise click.ClickException(f"The page needs Bokeh: pip install 'bokeh>=3.4' ({error}).") from error
+    if importlib.util.find_spec("bokeh") is None:
+        raise click.ClickException("The page needs Bokeh: pip install 'bokeh>=3.4'.")
+    from daskflow.dashboard.server import serve
+
     store = settings.datastore_root(settings.load(), option=datastore)
     if os.path.exists(store) and not os.path.isdir(store):
         raise click.ClickException(f"{store} is a file, no store.")

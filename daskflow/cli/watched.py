@@ -52,7 +52,8 @@ def feed_of(client: Any, store: RunStore, token: str, console: Console) -> tuple
 
 def _open(client: Any, store: RunStore, token: str) -> tuple[Callable[[list[Event]], bool], str]:
     from daskflow.dashboard.line import Line
+    from daskflow.engine.worker import topic
 
-    line = Line(client, token)
+    line = Line(client, token, topic(token))
     path = line.open(store.flow, store.run, store.storage.url)
     return line.send, path

@@ -34,7 +34,7 @@ def pages_on_demand(scheduler: Any) -> None:
             self._loading: asyncio.Task[None] | None = None
 
         async def load_pages(self) -> None:
-            if self._loading is None:
+            if self._loading is None or (self._loading.done() and self._loading.exception() is not None):
                 self._loading = asyncio.create_task(self._load())
             await asyncio.shield(self._loading)
 

@@ -1,7 +1,7 @@
 """What happens in a run, as the model is told of it: by who drives the run, or by who reads its store.
 
 Times are seconds of the epoch. Tasks are named as in :class:`daskflow.pathspec.TaskRange`, without the step: ``4``, or
-``4..9`` for neighbours. All of it can be pickled, and holds texts and numbers only.
+``4..9`` for neighbours. All of it can be pickled, and holds texts, numbers, times and lists of these.
 """
 
 from __future__ import annotations

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 class Line:
     """A driver's line to the plugin in its scheduler."""
 
-    def __init__(self, client: Any, token: str) -> None:
+    def __init__(self, client: Any, token: str, topic: str) -> None:
         self._client = client
         self._token = token
+        self._topic = topic
         self._here = str(client.scheduler.address).startswith("inproc://")
 
     def open(self, flow: str, run: str, store: str) -> str:
@@ -30,7 +31,13 @@ class Line:
             self._client.register_plugin(RunPages())
             hello = getattr(self._client.scheduler, HELLO)
             found: dict[str, str] = self._client.sync(
-                hello, token=self._token, flow=flow, run=run, store=store, client=self._client.id
+                hello,
+                token=self._token,
+                flow=flow,
+                run=run,
+                store=store,
+                client=self._client.id,
+                topic=self._topic,
             )
         except Exception as error:  # Dask raises what the scheduler raised
             raise NotShown(

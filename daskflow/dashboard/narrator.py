@@ -47,6 +47,7 @@ class Narrator:
 
     def __init__(self, store: RunStore) -> None:
         self._store = store
+        self._damaged: list[str] = []
         self._values = _Values(store)
         self._told = TaskSet()
         self._rows: dict[str, int] = {}

@@ -51,6 +51,8 @@ class _Live:
         When its driver said something, in monotonic seconds.
     lost
         Whether it is shown as lost.
+    topic
+        On which its workers speak to its driver by Dask's events.
     hearing
         Held while events are taken notice of: they stay in order.
     """
@@ -61,6 +63,7 @@ class _Live:
     client: str
     heard: float = field(default_factory=time.monotonic)
     lost: bool = False
+    topic: str = ""
     hearing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -95,7 +98,9 @@ class RunPages(SchedulerPlugin):  # type: ignore[misc]
         if self._pages is not None:
             self._pages.close()
 
-    def hello(self, token: str, flow: str, run: str, store: str, client: str) -> dict[str, str]:
+    def hello(
+        self, token: str, flow: str, run: str, store: str, client: str, topic: str = ""
+    ) -> dict[str, str]:
         """A driver begins. Returns the ``path`` of the page, or what is ``missing``."""
         assert self._pages is not None
         if self._pages.missing:
@@ -110,7 +115,7 @@ class RunPages(SchedulerPlugin):  # type: ignore[misc]
         else:
             taken = {each.model.run for each in others}  # another store has a run of that number
             shown = next(name for name in _names(run) if name not in taken)
-        self._runs[token] = _Live(RunModel(flow, shown), run, store, client)
+        self._runs[token] = _Live(RunModel(flow, shown), run, store, client, topic=topic)
         return {"path": self._pages.path, "run": shown}
 
     async def hear(self, token: str, events: list[Event] | bytes) -> None:
@@ -125,6 +130,7 @@ class RunPages(SchedulerPlugin):  # type: ignore[misc]
                 live.model.apply(Told({"status": "running", "finished": None, "reason": None}))
             await _apply(live.model, pickle.loads(events) if isinstance(events, bytes) else events)
         if live.model.is_over:
+            self._clear(live)
             self._forget()
             if self._ends_with_its_run and self._pages is not None and self._pages.is_watched():
                 await asyncio.sleep(LAST_LOOK_SECONDS)
@@ -181,7 +187,13 @@ class RunPages(SchedulerPlugin):  # type: ignore[misc]
             live.model.apply(
                 Told({"status": "lost", "finished": time.time(), "reason": "Its driver has gone."})
             )
+            self._clear(live)
             self._forget()
+
+    def _clear(self, live: _Live) -> None:
+        """Let go of what Dask keeps of each topic's events: nobody asks for those of a run that is over."""
+        if live.topic:
+            self._scheduler._broker.truncate(live.topic)
 
     async def _look(self) -> None:
         while True:

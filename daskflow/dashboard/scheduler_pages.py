@@ -9,6 +9,7 @@ import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from daskflow.dashboard import hosts
 from daskflow.dashboard.events import Told
 from daskflow.dashboard.model import RunModel
 
@@ -124,22 +125,27 @@ class _Page:
 
         how = dict(dask.config.get("distributed.scheduler.dashboard.bokeh-application"))
         origins = _origins(self._scheduler, how.pop("allow_websocket_origin", None) or ())
+        own, path = _names(self._scheduler), self.path
         variables = {"prefix": f"{self._base}/"} | _template_variables(self._scheduler)
         fill = page.document(self._source, variables)
-        self._shown = DaskBokehTornado(
+
+        class Guarded(DaskBokehTornado):  # type: ignore[misc]
+            def find_handler(self, request: Any, **kwargs: Any) -> Any:
+                is_ours = f"{request.path}/".startswith(f"{path}/")
+                if is_ours and not _is_known(request.host, own, origins):
+                    return self.get_handler_delegate(request, hosts.refused(), {"text": _UNKNOWN})
+                return super().find_handler(request, **kwargs)
+
+        self._shown = Guarded(
             {f"/{PAGE}": Application(FunctionHandler(fill))},
             prefix=self._base,
             use_index=False,
             extra_websocket_origins=origins,
             absolute_url="",
+            extra_patterns=api.routes(self._source),
             **how,
         )
-        application = self._scheduler.http_application
-        application.add_application(self._shown)
-        routes = api.routes(self._source)
-        application.add_handlers(
-            r".*$", [(f"{self._base}{pattern}", handler, known) for pattern, handler, known in routes]
-        )
+        self._scheduler.http_application.add_application(self._shown)
         self._shown.initialize(IOLoop.current())
         self._shown.start()
 
@@ -160,17 +166,36 @@ class _Page:
             self._shown.stop()
 
 
+_UNKNOWN = (
+    "This page is shown under no such name. If it is reached by it, name it in Dask's setting "
+    "distributed.scheduler.dashboard.bokeh-application.allow_websocket_origin."
+)
+
+
+def _is_known(host: str, own: set[str], origins: list[str]) -> bool:
+    """Whether a request's host is one of ours, an address, or one that Dask's setting names."""
+    from bokeh.server.util import check_allowlist
+
+    name = hosts.name_of(host)
+    return name in own or hosts.is_address(name) or check_allowlist(host.lower(), origins)
+
+
+def _names(scheduler: Any) -> set[str]:
+    """The names of a scheduler's machine that it knows itself."""
+    names = {socket.gethostname(), socket.getfqdn(), str(scheduler.http_server.address)}
+    host = str(scheduler.address).partition("://")[2].rpartition(":")[0]
+    names |= {host} if "/" not in host else set()
+    return {name.lower() for name in names} - {"", "0.0.0.0", "::"}
+
+
 def _origins(scheduler: Any, configured: Any) -> list[str]:
-    """From which pages a browser may open our websocket: those of this server, by any of its names.
+    """From which pages a browser may open our websocket: those of this server, by the names that it knows.
 
     Loopback with any port, as that is what a tunnel through SSH looks like. Dask's setting adds to it, but for its default,
-    which allows all.
+    which allows all. Tornado lets in who comes from the very name that he asks for, and does not look here: so requests
+    for names that are not ours have to be refused.
     """
-    server, port = scheduler.http_server, scheduler.http_server.port
-    names = {socket.gethostname(), socket.getfqdn(), str(server.address)} - {"", "0.0.0.0", "::"}
-    host = str(scheduler.address).partition("://")[2].rpartition(":")[0]
-    names |= {host} if host and "/" not in host else set()
-    own = [f"{name.lower()}:{port}" for name in sorted(names)]
+    own = [f"{name}:{scheduler.http_server.port}" for name in sorted(_names(scheduler))]
     return ["localhost:*", "127.0.0.1:*", *own, *(each for each in configured if each != "*")]
 
 

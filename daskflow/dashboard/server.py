@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import logging
 import secrets
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from daskflow.dashboard import api
+from daskflow.dashboard import api, hosts
 from daskflow.dashboard.page import document
 from daskflow.dashboard.stored import StoreSource
 from daskflow.errors import CommandException
@@ -51,7 +50,7 @@ async def _serve(store: str, host: str, port: int | None, tell: Callable[[str], 
     source = StoreSource(store)
     sockets = _bound(host, port)
     number = sockets[0].getsockname()[1]
-    token = None if _is_loopback(host) else secrets.token_urlsafe(24)
+    token = None if hosts.is_loopback(host) else secrets.token_urlsafe(24)
     shown = _shown(host)
     names = _names(host)
     app = _application(source, [f"{name}:{number}" for name in names], token, f"daskflow-token-{number}")
@@ -70,7 +69,7 @@ async def _serve(store: str, host: str, port: int | None, tell: Callable[[str], 
     source.close()
 
 
-def _application(source: StoreSource, hosts: list[str], token: str | None, cookie: str) -> Any:
+def _application(source: StoreSource, known: list[str], token: str | None, cookie: str) -> Any:
     """Tornado's application: the page, its files and the API, for those who may see them."""
     import distributed
     from bokeh.application import Application
@@ -82,17 +81,16 @@ def _application(source: StoreSource, hosts: list[str], token: str | None, cooki
 
     class Guarded(BokehTornado):  # type: ignore[misc]
         def find_handler(self, request: Any, **kwargs: Any) -> Any:
-            answer = _refusal(request, hosts, token, cookie)
+            answer = _refusal(request, known, token, cookie)
             if answer is not None:
                 return self.get_handler_delegate(request, *answer)
-            if token is not None:  # who has it came by this name; a cookie is sent to no other
-                self.websocket_origins.add(request.host)
+            self.websocket_origins.add(request.host)  # with a token: who has it came by this name
             return super().find_handler(request, **kwargs)
 
     return Guarded(
         {"/daskflow": Application(FunctionHandler(document(source)))},
         use_index=False,
-        extra_websocket_origins=hosts,
+        extra_websocket_origins=known,
         absolute_url="",
         extra_patterns=[
             (r"/", web.RedirectHandler, {"url": "/daskflow", "permanent": False}),
@@ -103,22 +101,14 @@ def _application(source: StoreSource, hosts: list[str], token: str | None, cooki
 
 
 def _refusal(
-    request: Any, hosts: list[str], token: str | None, cookie: str
+    request: Any, known: list[str], token: str | None, cookie: str
 ) -> tuple[Any, dict[str, Any]] | None:
     """Who answers a request that must not be answered as it is, and with what; None if it may be.
 
     ``cookie`` is the name of the one that holds the token: on one machine there may be several servers.
-    A browser that was led here under another name, by a page of somebody else's, is told nothing.
+    Without a token only who comes by a name of this machine for itself gets an answer, as through a tunnel of SSH by any port.
     """
     from tornado import web
-
-    class Refused(web.RequestHandler):
-        def initialize(self, text: str) -> None:
-            self._text = text
-
-        def prepare(self) -> None:
-            self.set_status(403)
-            self.finish(f"{self._text}\n")
 
     class TakesToken(web.RequestHandler):
         def prepare(self) -> None:
@@ -127,8 +117,9 @@ def _refusal(
             self.redirect("/" + request.path.lstrip("/") + ("?" + "&".join(kept) if kept else ""))
 
     if token is None:
-        if request.host not in hosts:
-            return Refused, {"text": f"This page is at http://{hosts[0]}/daskflow, and under no other name."}
+        if not hosts.is_loopback(hosts.name_of(request.host)):
+            text = f"This page is at http://{known[0]}/daskflow, and under no other name."
+            return hosts.refused(), {"text": text}
         return None
     held = request.cookies.get(cookie)
     if held is not None and hmac.compare_digest(held.value.encode(), token.encode()):
@@ -139,7 +130,7 @@ def _refusal(
     header = request.headers.get("Authorization", "")
     if hmac.compare_digest(header.encode(), f"Bearer {token}".encode()):
         return None
-    return Refused, {"text": "Open the address that `daskflow ui` printed: it ends in ?token=..."}
+    return hosts.refused(), {"text": "Open the address that `daskflow ui` printed: it ends in ?token=..."}
 
 
 def _bound(host: str, port: int | None) -> list[socket.socket]:
@@ -158,16 +149,9 @@ def _bound(host: str, port: int | None) -> list[socket.socket]:
         ) from error
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _names(host: str) -> list[str]:
     """Under which names a browser reaches a host."""
-    if _is_loopback(host):
+    if hosts.is_loopback(host):
         return list(dict.fromkeys([_shown(host), "127.0.0.1", "localhost", "[::1]"]))
     own = [socket.gethostname(), socket.getfqdn()]
     return list(dict.fromkeys([_shown(host), host, *own, "127.0.0.1", "localhost"]))

@@ -76,7 +76,7 @@ class StepModel:
     """How far a step is.
 
     Every task counts once: as done, running, waiting, failed or stopped. Of those that share a process one is running.
-    Events may come in any order and more than once.
+    Events may come in any order, and more than once but for what is planned: that adds up.
     """
 
     def __init__(self, name: str) -> None:

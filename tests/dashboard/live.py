@@ -141,8 +141,11 @@ def cluster_in(
             process.wait(60)
 
 
-def websocket_status(page: str, origin: str | None = None) -> int:
-    """What the page answers to a browser that opens its websocket from a page of ``origin``; 101 if it lets it."""
+def websocket_status(page: str, origin: str | None = None, host: str | None = None) -> int:
+    """What the page answers to a browser that opens its websocket from a page of ``origin``; 101 if it lets it.
+
+    ``host`` is the name by which the browser came, if it is not that of the page's address.
+    """
     html = urllib.request.urlopen(page, timeout=60).read()
     token = re.search(rb'"token":\s*"([^"]+)"', html)
     assert token is not None, html[:1000]
@@ -155,7 +158,11 @@ def websocket_status(page: str, origin: str | None = None) -> int:
         "Sec-WebSocket-Protocol": f"bokeh, {token[1].decode()}",
     }
     connection = http.client.HTTPConnection(where.netloc, timeout=60)
-    connection.request("GET", f"{where.path}/ws", headers=asked | ({"Origin": origin} if origin else {}))
+    connection.request(
+        "GET",
+        f"{where.path}/ws",
+        headers=asked | {name: value for name, value in (("Origin", origin), ("Host", host)) if value},
+    )
     status = connection.getresponse().status
     connection.close()
     return status

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PREFIX = ("--dashboard-address", "127.0.0.1:0", "--dashboard-prefix", "/pre")
+SETTING = "DASK_DISTRIBUTED__SCHEDULER__DASHBOARD__BOKEH_APPLICATION"
 
 
 def get(address: str) -> str:
@@ -30,8 +31,9 @@ def get(address: str) -> str:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """One whose dashboard is behind a prefix."""
-    with cluster_in(tmp_path_factory.mktemp("cluster"), *PREFIX) as found:
+    """One whose dashboard is behind a prefix, and is reached by a name that only a setting knows."""
+    box = {f"{SETTING}__ALLOW_WEBSOCKET_ORIGIN": '["box.example"]'}
+    with cluster_in(tmp_path_factory.mktemp("cluster"), *PREFIX, scheduler_environment=box) as found:
         yield found
 
 
@@ -75,7 +77,7 @@ def test_of_items_that_share_a_process_it_is_shown_how_many_are_done_before_they
 def test_a_page_that_is_open_shows_how_the_run_ended(tmp_path: Path):
     from bokeh.client import pull_session
 
-    with run_in(tmp_path, "--max-workers", "2", "--fails", "3") as run:
+    with run_in(tmp_path, "--max-workers", "2", "--fails", "3", "--grace", "60") as run:
         run.wait_for_counts("work", retried=1)
         page = run.page
         get(page)
@@ -187,6 +189,37 @@ def test_only_pages_of_the_dashboard_itself_may_open_its_websocket(cluster: Clus
     assert websocket_status(page, "http://localhost:9000") == 101  # as through a tunnel
     assert websocket_status(page, "http://evil.example") == 403
     assert websocket_status(page, f"http://evil.example:{own.rpartition(':')[2]}") == 403
+
+
+def test_a_browser_that_was_led_to_the_dashboard_under_another_name_gets_nothing_of_a_run(
+    cluster: Cluster, tmp_path: Path
+):
+    with run_in(tmp_path, "--cluster", cluster.address) as run:
+        page = run.page
+        run.go_on()
+        assert run.ends() == 0
+    port = urllib.parse.urlsplit(page).port
+    api = f"{page.partition('?')[0]}/api/runs"
+
+    def status(address: str, host: str) -> int:
+        try:
+            with urllib.request.urlopen(
+                urllib.request.Request(address, headers={"Host": host}), timeout=60
+            ) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    evil = f"evil.example:{port}"
+    assert status(page, "localhost:9000") == 200  # as through a tunnel, which loads the page
+    assert [status(page, evil), status(api, evil), websocket_status(page, f"http://{evil}", evil)] == 3 * [
+        403
+    ]
+    for known in ("localhost:9000", f"10.1.2.3:{port}", "[::1]:9000", "box.example"):
+        assert (status(page, known), status(api, known)) == (200, 200)
+    assert websocket_status(page, "http://box.example", "box.example") == 101
+    assert websocket_status(page, "http://localhost:9000", "localhost:9000") == 101
 
 
 def test_a_scheduler_that_is_lost_ends_the_run_as_ever_also_with_the_page_open(tmp_path: Path):

@@ -88,30 +88,6 @@ def test_whatever_a_text_holds_it_is_escaped(text: str):
     assert not any(tag in html for tag in ("<script", "<b>", "<i>", "<u>"))
 
 
-def test_a_text_that_is_no_unicode_can_be_sent():
-    strange = "\udc80 half"
-    model = RunModel("F", "1")
-    model.apply(Told({"tags": [strange], "user": strange, "reason": strange, "parameters": {"p": strange}}))
-    model.apply(Committed(strange, {"task": ["0"], "value": [strange], "worker": [strange]}))
-    (a_step,) = model.steps()
-    view = View(flow="F", run="1", step=strange, find=strange)
-
-    for html in (
-        render.head(model.head(), [model.head()], None, view),
-        render.runs([model.head()], view, strange),
-        render.graph(model.steps(), view),
-        render.tasks(model, a_step, view),
-    ):
-        assert html.encode()
-
-
-def test_runs_are_found_whatever_their_records_hold():
-    head = RunModel("F", "1").head() | {"status": "damaged", "user": 7, "tags": ["night", 3], "reason": None}
-
-    assert render.matches(head, ["night", "7"])
-    assert "damaged 1" in render.runs([head], View(find="night"), "")
-
-
 def test_runs_of_which_the_records_are_damaged_can_be_listed_alone():
     heads = [{"flow": "F", "run": str(n), "status": status} for n, status in enumerate(["lost", "damaged"])]
 

@@ -9,9 +9,11 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from distributed.broker import Broker
+from distributed.http.routing import RoutingApplication
 from distributed.scheduler import ClientState
 
-from daskflow.dashboard import plugin, render
+from daskflow.dashboard import plugin, render, scheduler_pages
 from daskflow.dashboard.events import Committed, Lines, Planned, Told
 from daskflow.dashboard.plugin import LOST_SECONDS, MOST_ENDED, MOST_TASKS, RunPages
 from daskflow.dashboard.scheduler_pages import Pages
@@ -112,6 +114,19 @@ def test_a_driver_whose_client_is_alive_may_take_long_to_read_its_store(
     asyncio.run(look_once())
 
     assert statuses(pages) == {"a": "running", "b": "lost"}
+
+
+def test_of_a_run_that_is_over_dask_keeps_no_events(pages: RunPages):
+    broker = Broker(1000, SimpleNamespace(plugins={}, send_all=lambda *_, **__: None))  # type: ignore[arg-type]
+    pages._scheduler._broker = broker
+    for token in "abc":
+        pages.hello(token, "F", token, "/store", f"client of {token}", topic=f"daskflow/{token}")
+        broker.publish(f"daskflow/{token}", "line")
+
+    tell(pages, "a", Told({"status": "successful"}))
+    pages.remove_client(None, "client of b")
+
+    assert list(broker.get_events()) == ["daskflow/c"]
 
 
 def test_of_runs_that_are_over_the_last_ones_are_kept_and_those_that_go_on_all(pages: RunPages):
@@ -224,3 +239,33 @@ def test_while_many_events_are_taken_notice_of_others_get_their_turn_and_the_ord
     assert model is not None
     assert turns >= 100
     assert model.tail("work", "0")["stdout"] == list(map(str, range(100)))
+
+
+def test_a_page_that_could_not_be_loaded_is_loaded_for_who_looks_next(monkeypatch: pytest.MonkeyPatch):
+    async def stock_pages() -> None:
+        pass
+
+    looks: list[str] = []
+
+    def load() -> None:
+        looks.append("load")
+        if len(looks) == 1:
+            raise MemoryError
+
+    scheduler = SimpleNamespace(http_application=RoutingApplication())
+    page = scheduler_pages._Page(
+        scheduler, RunPages(), "", SimpleNamespace(when_loaded=[], load_pages=stock_pages)
+    )
+    page.add()
+    monkeypatch.setattr(scheduler_pages, "_load", load)
+    monkeypatch.setattr(page, "_show", lambda: looks.append("show"))
+
+    async def look() -> None:
+        with pytest.raises(MemoryError):
+            await page.load()
+        await page.load()
+        await page.load()
+
+    asyncio.run(look())
+
+    assert looks == ["load", "load", "show"]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pages import Ui, Written, ui_of
+from pages import ROOT, TOOL, Ui, Written, ui_of
 
 from daskflow.dashboard.server import PORT
 
@@ -142,8 +145,37 @@ def test_a_page_of_somebody_else_can_neither_open_the_websocket_nor_read_under_a
         assert (status, "under no other name" in body) == (403, True)
 
 
-def test_only_this_machine_is_listened_to_unless_told_otherwise(troubles_ui: Ui):
-    assert troubles_ui.address.startswith("http://127.0.0.1:")
+def test_through_a_tunnel_it_is_reached_by_another_port(troubles: Path):
+    with ui_of(troubles) as ui:
+        ui.is_silent = False
+
+        for host in ("localhost:9999", "127.0.0.1:9999", "[::1]:9999"):
+            assert get(ui.address, Host=host)[0] == 200
+            assert opened(ui, Host=host, Origin=f"http://{host}") == 101
+        assert opened(ui, Host="localhost:9999", Origin="http://evil.example:9999") == 403
+        assert get(ui.address, Host="localhost.evil.example:9999")[0] == 403
+
+
+def test_only_one_address_of_this_machine_is_listened_to_unless_told_otherwise(troubles_ui: Ui):
+    port = int(troubles_ui.origin.rpartition(":")[2])
+
+    with socket.create_connection(("127.0.0.1", port), timeout=30):
+        pass
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", port), timeout=30)
+
+
+def test_without_bokeh_it_says_what_is_missing(tmp_path: Path):
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['bokeh'] = None\n")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", TOOL, "ui", "--datastore", str(tmp_path)],
+        env=environment, capture_output=True, text=True, timeout=90, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert done.stderr == "Error: The page needs Bokeh: pip install 'bokeh>=3.4'.\n"
 
 
 def test_elsewhere_it_takes_the_token_of_the_link_and_then_the_cookie(troubles: Path):
