@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import DaskflowException, NotFound
@@ -62,23 +64,24 @@ def _handlers() -> tuple[Any, Any, Any, Any]:
 
         def number(self, name: str, default: int, most: int = 2**31) -> int:
             text = self.get_query_argument(name, str(default))
-            if not (text.isascii() and text.isdecimal()) or int(text[:12]) > most:
+            digits = text.lstrip("0") or text[:1]
+            if not (text.isascii() and digits.isdecimal()) or len(digits) > 12 or int(digits) > most:
                 raise web.HTTPError(
                     400,
                     f"{name} must be a whole number from 0 to {most:,}, not {text[:40]!r}.".replace(
                         "%", "%%"
                     ),
                 )
-            return int(text)
+            return int(digits)
 
         async def model_of(self, flow: str, run: str) -> RunModel:
             model = self.source.model(flow, run)
             read = getattr(self.source, "read", None)
-            if (
-                model is not None and read is not None
-            ):  # of a store: all that is there, however long that takes
-                await asyncio.get_running_loop().run_in_executor(None, read, flow, run)
+            while read is not None:  # of a store: all that is there, however long that takes
+                is_read = await asyncio.get_running_loop().run_in_executor(_threads(), read, flow, run)
                 model = self.source.model(flow, run)
+                if is_read:
+                    break
             if model is None:
                 raise web.HTTPError(404, f"There is no run {flow}/{run}.")
             return model
@@ -140,12 +143,14 @@ def _handlers() -> tuple[Any, Any, Any, Any]:
             self.step_of(model, step)
             loop = asyncio.get_running_loop()
             try:
-                found = await loop.run_in_executor(None, self.source.detail, flow, run, step, task)
+                found = await loop.run_in_executor(_threads(), self.source.detail, flow, run, step, task)
                 if name := self.get_query_argument("table", ""):
                     first = self.number("column", 0)
                     table = self.source.table
                     found = found | {
-                        "table": await loop.run_in_executor(None, table, flow, run, step, task, name, first)
+                        "table": await loop.run_in_executor(
+                            _threads(), table, flow, run, step, task, name, first
+                        )
                     }
             except NotFound as error:
                 raise web.HTTPError(404, error.message.replace("%", "%%")) from error
@@ -154,6 +159,12 @@ def _handlers() -> tuple[Any, Any, Any, Any]:
             self.answer({"task": {"row": model.task(step, task)} | found})
 
     return Runs, Run, Step, Task
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Not those of the loop, which would be waited for at the end."""
+    return ThreadPoolExecutor(8, "daskflow-api")
 
 
 def _plain(value: Any) -> Any:

@@ -52,7 +52,6 @@ class Narrator:
         self._told = TaskSet()
         self._rows: dict[str, int] = {}
         self._running: dict[TaskName, tuple[float, str, int]] = {}
-        self._damaged: list[str] = []
 
     def told(self, facts: dict[str, Any]) -> list[Event]:
         """Of the run itself."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -27,8 +28,8 @@ PATIENCE_SECONDS = 0.4
 """How long a first look may take before a page is shown that lacks some of it."""
 PAUSE_SECONDS, REMOTE_PAUSE_SECONDS = 0.7, 2.0
 """Between two looks at a run, or at the list of runs."""
-OVER_SECONDS, REMOTE_OVER_SECONDS = 5.0, 60.0
-"""After which a run in the list that is over is looked at again."""
+LOST_SECONDS, OVER_SECONDS, REMOTE_OVER_SECONDS = 5.0, 30.0, 60.0
+"""After which a run in the list that is over is looked at again; one that is lost may just not have a driver yet."""
 APPLY_SECONDS = 0.15
 """How long events are applied at a time: the pages of others want to move too."""
 MOST_WAITING = 20_000
@@ -59,13 +60,20 @@ class StoreSource:
         self._followed: dict[tuple[str, str], _Followed] = {}
         self._heads: dict[tuple[str, str], dict[str, Any]] = {}
         self._read_at: dict[tuple[str, str], float] = {}
+        self._sought: dict[tuple[str, str], _Looks] = {}
+        self._there: set[tuple[str, str]] = set()
+        self._closed = threading.Event()
         pause = REMOTE_PAUSE_SECONDS if self._storage.remote else PAUSE_SECONDS
+        self._pause = pause
         self._listed = _Looks(self._list, pause)
         self.trouble = ""
         """Why the list of runs can't be read; empty if it can."""
 
     def close(self) -> None:
-        """Read no more."""
+        """Read no more; what is being read ends at the next record."""
+        self._closed.set()
+        for followed in list(self._followed.values()):
+            followed.wake()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def runs(self) -> list[dict[str, Any]]:
@@ -80,9 +88,9 @@ class StoreSource:
         """The run as it is known by now; None if there is none of that name."""
         followed = self._followed.get((flow, run))
         if followed is None:
-            if not _is_name(flow, run) or not self._exists(flow, run):
+            if not _is_name(flow, run) or not self._is_there((flow, run)):
                 return None
-            followed = self._followed[flow, run] = _Followed(RunStore(self._storage, flow, run))
+            followed = self._followed[flow, run] = _Followed(RunStore(self._storage, flow, run), self._closed)
             while len(self._followed) > MOST_RUNS:
                 self._followed.pop(next(iter(self._followed)))
         self._followed[flow, run] = self._followed.pop((flow, run))
@@ -93,7 +101,10 @@ class StoreSource:
     def read(self, flow: str, run: str) -> bool:
         """Wait a moment; whether all of a run has been read that there was. To be called in a thread, :meth:`model` after it."""
         followed = self._followed.get((flow, run))
-        return followed is None or followed.is_read()
+        if followed is not None:
+            return followed.is_read()
+        sought = self._sought.get((flow, run))
+        return sought is None or (sought.is_over(MOMENT_SECONDS) and (flow, run) not in self._there)
 
     def detail(self, flow: str, run: str, step: str, task: str) -> dict[str, Any]:
         """See :func:`daskflow.dashboard.details.detail`."""
@@ -103,11 +114,21 @@ class StoreSource:
         """See :func:`daskflow.dashboard.details.table`."""
         return details.table(RunStore(self._storage, flow, run), step, task, name, first)
 
-    def _exists(self, flow: str, run: str) -> bool:
-        try:
-            return (flow, run) in self._heads or self._storage.exists(f"{flow}/{run}/run.json")
-        except DaskflowException:
-            return False
+    def _is_there(self, name: tuple[str, str]) -> bool:
+        """Whether a run is known to exist by now. One that is not listed is looked for in a thread."""
+        if name in self._heads or name in self._there:
+            return True
+        if name not in self._sought:
+            self._sought[name] = _Looks(lambda: self._seek(name), self._pause)
+            while len(self._sought) > MOST_RUNS:
+                self._sought.pop(next(iter(self._sought)))
+        self._sought[name].look(self._pool)
+        return name in self._there
+
+    def _seek(self, name: tuple[str, str]) -> None:
+        with contextlib.suppress(DaskflowException):  # the list of runs says why
+            if self._storage.exists(f"{name[0]}/{name[1]}/run.json"):
+                self._there.add(name)
 
     def _list(self) -> None:
         try:
@@ -124,10 +145,13 @@ class StoreSource:
         self.trouble = ""
         for gone in self._heads.keys() - set(names):
             del self._heads[gone]
+        self._there &= set(names)
         old = [name for name in names if self._is_old(name)]
         old.sort(key=lambda name: int(name[1]), reverse=True)
         with ThreadPoolExecutor(AT_ONCE if self._storage.remote else 1, "daskflow-heads") as pool:
             for name, head in zip(old, pool.map(self._head, old), strict=True):
+                if self._closed.is_set():
+                    break
                 self._read_at[name] = time.monotonic()
                 if head is not None:
                     self._heads[name] = head
@@ -137,13 +161,16 @@ class StoreSource:
         head = self._heads.get(name)
         if head is None or head["status"] == "running":
             return True
+        seconds = LOST_SECONDS if head["status"] == "lost" else OVER_SECONDS
         return time.monotonic() - self._read_at[name] > (
-            REMOTE_OVER_SECONDS if self._storage.remote else OVER_SECONDS
+            REMOTE_OVER_SECONDS if self._storage.remote else seconds
         )
 
     def _head(self, name: tuple[str, str]) -> dict[str, Any] | None:
         """What is known of a run; None if it is none, or not yet one."""
         flow, run = name
+        if self._closed.is_set():
+            return None
         try:
             return {"flow": flow, "run": run} | head_of(RunStore(self._storage, flow, run))
         except NotFound:
@@ -194,7 +221,8 @@ class _NobodyLooksError(Exception):
 class _Followed:
     """A run, what is known of it, and what was read and is not yet told to its model."""
 
-    def __init__(self, store: RunStore) -> None:
+    def __init__(self, store: RunStore, closed: threading.Event) -> None:
+        self._closed = closed
         self.model = RunModel(store.flow, store.run)
         self._events: deque[tuple[int, Event]] = deque()
         self._waiting = 0
@@ -219,11 +247,19 @@ class _Followed:
             self.model.apply(event)
         self._in_a_hurry = False
 
+    def wake(self) -> None:
+        """Let what is read for nobody end at once."""
+        with self._changed:
+            self._changed.notify_all()
+
     def _take(self, event: Event) -> None:
         """Keep an event for the model, once there is room: a store is read faster than a page takes notice."""
         size = len(event.columns["task"]) if isinstance(event, Committed) else 1
         with self._changed:
-            if not self._changed.wait_for(lambda: self._waiting < MOST_WAITING, UNWATCHED_SECONDS):
+            room = self._changed.wait_for(
+                lambda: self._closed.is_set() or self._waiting < MOST_WAITING, UNWATCHED_SECONDS
+            )
+            if self._closed.is_set() or not room:
                 raise _NobodyLooksError
             self._waiting += size
             self._events.append((size, event))

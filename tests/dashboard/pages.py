@@ -91,7 +91,7 @@ def ui_of(store: Path | str, *words: str, port: int | None = 0) -> Iterator[Ui]:
         process.terminate()
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 0
-    assert errors == "" or not found.is_silent
+    assert errors == "" or not found.is_silent, errors
 
 
 class Look:

@@ -6,9 +6,11 @@ import contextlib
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -18,6 +20,7 @@ import pytest
 from pages import ROOT, TOOL, Ui, Written, ui_of
 
 from daskflow.dashboard.server import PORT
+from daskflow.store.records import Log
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,6 +95,8 @@ def test_a_run_a_step_and_a_task_are_told(troubles_ui: Ui):
         ("runs/Trouble/1/start/0?table=day", 404, "is no table"),
         ("runs/Trouble/1/fit?sort=colour", 400, "There is no column 'colour'"),
         ("runs?limit=1001", 400, "limit must be a whole number from 0 to 1,000"),
+        ("runs?limit=000000000000999999", 400, "limit must be a whole number from 0 to 1,000"),
+        ("runs?limit=", 400, "limit must be a whole number from 0 to 1,000"),
         ("runs?offset=-1", 400, "offset must be a whole number"),
         ("runs?offset=%25s", 400, "offset must be a whole number"),
     ],
@@ -130,6 +135,33 @@ def test_the_api_has_all_tasks_of_a_run_that_nobody_looked_at_before(tmp_path: P
 
     with ui_of(tmp_path) as ui:
         assert asked(ui, "runs/F/1/fit?limit=0")["total"] == 500
+
+
+@pytest.mark.parametrize("what", ["fit/1/task.json", "fit/0/0.x0/stdout.log"])
+def test_it_ends_at_once_even_if_a_store_does_not_answer(tmp_path: Path, what: str):
+    written = Written(tmp_path, {"start": {}, "fit": {}})
+    log = Log(size=1, path="F/1/fit/0/0.x0/stdout.log")
+    written.task("fit/0", logs={"stdout": log} if what.endswith("log") else {})
+    written.task("fit/1")
+    written.ended()
+    (tmp_path / "F/1" / what).unlink(missing_ok=True)
+    (tmp_path / "F/1" / what).parent.mkdir(exist_ok=True)
+    os.mkfifo(tmp_path / "F/1" / what)  # who opens it waits for somebody who writes
+
+    with ui_of(tmp_path) as ui:
+        address = f"{ui.origin}/daskflow/api/runs/F/1/fit/0"
+        asking = threading.Thread(target=ask_in_vain, args=(address,), daemon=True)
+        asking.start()
+        while what.endswith("log") and asked(ui, "runs/F/1")["run"]["done"] < 2:
+            pass
+        ui.process.send_signal(signal.SIGINT)
+        assert ui.process.wait(15) == 0
+    asking.join()
+
+
+def ask_in_vain(address: str) -> None:
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        get(address)
 
 
 def test_a_page_of_somebody_else_can_neither_open_the_websocket_nor_read_under_another_name(troubles: Path):

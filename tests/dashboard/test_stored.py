@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from daskflow.dashboard import details
 from daskflow.dashboard.following import Follower
 from daskflow.dashboard.model import RunModel
 from daskflow.dashboard.page import document
-from daskflow.dashboard.stored import StoreSource
+from daskflow.dashboard.stored import OVER_SECONDS, StoreSource
 from daskflow.errors import NotFound
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import LocalStorage, storage_at
@@ -389,6 +390,25 @@ def test_a_line_of_a_megabyte_is_cut_and_control_characters_are_visible(tmp_path
     assert len(lines[2]) == 2000
 
 
+def test_tracebacks_and_errors_have_no_codes_of_a_terminal(tmp_path: Path):
+    written = Written(tmp_path, {"start": {}})
+    error = {
+        "type": "E",
+        "exception": "\x1b[1;31mred\x1b[0m\x07",
+        "stacktrace": "a\n\x1b[2m10%\r20%\x1b[0m\nb",
+    }
+    written.task("start/0", status="failed", error=error)
+    written.ended("failed", "Task start/0 failed: \\u001b[1;31mred\\u001b[0m")
+
+    found = details.detail(written.store, "start", "0")
+    model = Followed(written.store).model
+
+    assert (found["error"]["exception"], found["error"]["stacktrace"]) == ("red␇", "a\n20%\nb")
+    assert found["attempts"][0]["error"] == "E: red␇"
+    assert model.tasks("start")[0]["error"] == ["E: red␇"]
+    assert model.head()["reason"] == "Task start/0 failed: red"
+
+
 def test_a_foreach_value_of_ten_megabytes_is_shown_cut(tmp_path: Path):
     written = Written(tmp_path, STEPS)
     from daskflow.pathspec import TaskName
@@ -464,6 +484,67 @@ def test_parents_and_children_are_named(troubles: Path):
     assert relatives("again", "0.1") == (["again/0"], ["again/0.2"])
     assert relatives("again", "0.3") == (["again/0.2"], ["choose/0"])
     assert relatives("end", "0") == (["both/0"], [])
+
+
+class Reading(LocalStorage):
+    """A store that notes in which thread what was looked at."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self.looks: list[tuple[str, str]] = []
+
+    def exists(self, path: str) -> bool:
+        self.looks.append((threading.current_thread().name, path))
+        return super().exists(path)
+
+
+def test_who_asks_for_a_run_does_not_read_the_store_itself(tmp_path: Path):
+    Written(tmp_path, {"start": {}}).ended()
+    source = StoreSource(str(tmp_path))
+    source._storage = storage = Reading(str(tmp_path))
+
+    assert source.model("F", "77") is None
+    found = source.model("F", "1")
+    source.read("F", "1")
+    source.close()
+
+    assert found is not None
+    assert {path for _, path in storage.looks} >= {"F/77/run.json", "F/1/run.json"}
+    assert {thread for thread, path in storage.looks if threading.current_thread().name == thread} == set()
+
+
+def test_a_run_that_is_over_is_not_read_whenever_runs_are_listed(tmp_path: Path):
+    Written(tmp_path, {"start": {}}).ended()
+    source = StoreSource(str(tmp_path))
+    assert [head["status"] for head in source.runs()] == ["successful"]
+
+    (tmp_path / "F/1/run.json").write_bytes(b"{")
+    Written(tmp_path, {"start": {}}).ended()
+    wait_until(lambda: len(source.runs()) == 2)
+    source._read_at = {name: at - OVER_SECONDS / 2 for name, at in source._read_at.items()}
+    Written(tmp_path, {"start": {}}).ended()
+    wait_until(lambda: len(source.runs()) == 3)
+    assert [head["status"] for head in source.runs()] == ["successful"] * 3
+
+    source._read_at = {name: at - OVER_SECONDS for name, at in source._read_at.items()}
+    wait_until(lambda: source.runs()[-1]["status"] == "damaged")
+    source.close()
+
+
+def test_a_source_that_is_closed_reads_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("daskflow.dashboard.stored.MOST_WAITING", 5)
+    monkeypatch.setattr("daskflow.dashboard.stored.UNWATCHED_SECONDS", 1000)
+    monkeypatch.setattr("daskflow.dashboard.following.BATCH", 10)
+    written = Written(tmp_path, {"start": {}, "fit": {}})
+    for number in range(300):
+        written.task(f"fit/{number}", at=1e9 + number)
+    written.ended()
+    source = StoreSource(str(tmp_path))
+    assert source.model("F", "1") is not None  # what is read waits for who looks
+
+    source.close()
+
+    wait_until(lambda: not any(thread.is_alive() for thread in source._pool._threads))
 
 
 def test_runs_are_listed_newest_first_and_new_ones_turn_up(tmp_path: Path):
