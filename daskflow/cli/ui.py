@@ -35,9 +35,8 @@ def ui(datastore: str | None, port: int | None, host: str) -> None:
         raise click.ClickException(f"{store} is a file, no store.")
 
     def tell(address: str) -> None:
-        click.echo(f"The runs in {store}: {address}\nCtrl-C ends it.")
-        if "://" not in store and not os.path.exists(store):
-            click.echo("There is no such folder yet. Its runs show up once a flow makes it.", err=True)
+        place = store if "://" in store or os.path.exists(store) else f"{store} (no such folder yet)"
+        click.echo(f"The runs in {place}: {address}\nCtrl-C ends it.")
 
     serve(store, host, port, tell)
     sys.stdout.flush()

@@ -40,6 +40,7 @@ RESERVED_NAMES = frozenset(
         "max_workers",
         "namespace",
         "new_code",
+        "no_dashboard",
         "obj",
         "origin_run_id",
         "params",

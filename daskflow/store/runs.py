@@ -435,13 +435,9 @@ class RunStore:
         another reason, and :class:`StoreError` if the file can't be read; the first two name the artifact.
         """
         found = self.resolve(name, ref)
-
-        def value() -> Any:
-            if "lazy" in found.info:  # others open the file later, and would not say whose it is
-                self.open(found).close()
-            return decode(found.encoding, found.info, found.inline, _File(self, found))
-
-        return self._loaded(name, found, value)
+        return self._loaded(
+            name, found, lambda: decode(found.encoding, found.info, found.inline, _File(self, found))
+        )
 
     def load_head(self, name: str, ref: ArtifactRef, rows: int) -> Any:
         """The first rows of a table that stands in a Parquet file, as its type. Raises as :meth:`load`."""

@@ -31,8 +31,9 @@ def troubles_ui(troubles: Path) -> Iterator[Ui]:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """Gone with the tests that need it: beside its event loop no other can run in this thread."""
     from playwright.sync_api import sync_playwright
 
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

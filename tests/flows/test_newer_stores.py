@@ -98,8 +98,15 @@ def test_the_client_says_so_in_a_sentence(later, ask):
     assert contents(later) == before
 
 
-def test_a_new_run_beside_it_does_not_disturb_it_and_listings_leave_it_out_with_a_line(later):
+def test_a_later_run_beside_it_does_not_disturb_it_and_listings_leave_it_out_with_a_line(workspace):
+    later = workspace()
+    later.write(FLOW)
     later.write(FLOW.replace("== 2", "== 1"), "good.py")
+    later.call("flow.py", "run", flow="Later")
+    later.call("good.py", "run", flow="Later")
+    for path in later.store.all("Later/1"):
+        if path.endswith(".json"):
+            later.store.write(path, json.dumps(later.store.json(path) | {"format": FORMAT + 1}).encode())
     before = contents(later)
 
     result = later.call("good.py", "run", flow="Later")
@@ -108,7 +115,7 @@ def test_a_new_run_beside_it_does_not_disturb_it_and_listings_leave_it_out_with_
         found = [run.id for run in Flow("Later", store=later.store.url)]
 
     assert result.returncode == listed.returncode == 0, result.text + listed.text
-    assert found == ["2"]
+    assert found == ["3", "2"]
     assert (
         listed.stderr.splitlines()[0] == f"{later.store.storage.locate('Later/1/run.json')} {SAYS} daskflow."
     )
