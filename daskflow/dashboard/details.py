@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 from daskflow.client.rows import facts_of
@@ -15,6 +14,7 @@ from daskflow.pathspec import TaskName, TaskRange, TaskSet, task_id
 from daskflow.store import tables
 from daskflow.store.layout import PARAMETERS
 from daskflow.store.records import TaskRecord
+from daskflow.store.runs import is_task_id
 from daskflow.store.serializers import decode
 from daskflow.store.sessions import status
 from daskflow.task.spec import was_stopped
@@ -29,7 +29,6 @@ MOST_ROWS, MOST_COLUMNS, LONGEST_CELL = 20, 50, 80
 """How much of a table is shown at a time."""
 MOST_NEIGHBOURS = 50
 LONGEST_VALUE, LONGEST_TRACEBACK = 500, 100_000
-_TASK = re.compile(r"[0-9]+(-[0-9]+)*(\.[0-9]+)?")
 STREAMS = ("stdout", "stderr")
 
 
@@ -124,7 +123,7 @@ def table(store: RunStore, step: str, task: str, name: str, first: int) -> dict[
 
 def _name(step: str, task: str) -> TaskName:
     """Of a page's address, which may hold anything, such as ``../..``. Raises :class:`NotFound`."""
-    if not step.isidentifier() or _TASK.fullmatch(task) is None:
+    if not step.isidentifier() or not is_task_id(task):
         raise NotFound(f"'{step}/{task}' names no task.")
     return TaskName(step, task)
 

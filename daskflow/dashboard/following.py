@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -107,7 +108,7 @@ class Follower:
             self._tried("graph", self._read_graph)
         for step in list(self._graph.steps) or self._unordered():
             if step not in self._settled:
-                self._tried(f"step {step}", lambda step=step: self._look_at(step))  # type: ignore[misc]
+                self._tried(f"step {step}", partial(self._look_at, step))
         if self._has_origin:
             self._has_origin = not self._tried("origin", self._take_over)
 
@@ -134,7 +135,7 @@ class Follower:
         names = self._store.chunks.look(step)
         for tasks in self._store.chunks.ranges(step):
             if tasks not in self._chunks:
-                self._tried(f"chunk {tasks}", lambda tasks=tasks: self._read_chunk(tasks))  # type: ignore[misc]
+                self._tried(f"chunk {tasks}", partial(self._read_chunk, tasks))
         done = self._done.setdefault(step, set())
         left = sorted((name for name in names if is_task_id(name) and name not in done), key=natural_order)
         if (
@@ -199,7 +200,7 @@ class Follower:
         found = self._each(self._store.committed_alone, [TaskName(step, task) for task in ids])
         for name, record in found:
             if record is None or record.attempt:
-                self._tried(f"attempts of {name}", lambda n=name, r=record: self._tell_attempts(n, r))  # type: ignore[misc]
+                self._tried(f"attempts of {name}", partial(self._tell_attempts, name, record))
         self._tell_alone([record for _, record in found if record is not None], reused=False)
 
     def _tell_alone(self, records: list[TaskRecord], *, reused: bool) -> None:
@@ -245,7 +246,7 @@ class Follower:
         origin = self._store.origin
         for tasks in origin.tasks.ranges() if origin is not None else ():
             if tasks.step != PARAMETERS.step:
-                self._tried(f"origin {tasks}", lambda tasks=tasks: self._tell_taken(tasks))  # type: ignore[misc]
+                self._tried(f"origin {tasks}", partial(self._tell_taken, tasks))
         return True
 
     def _tell_taken(self, tasks: TaskRange) -> None:
