@@ -148,13 +148,13 @@ def tiny_tasks(bench: Bench, local: Side | None) -> list[Line]:
         return []
     steps = SHORT_STEPS if bench.short else STEPS
     long, short = chain(steps), chain(2)
-    on_s3, in_a_folder, few = bench.in_turn(
-        RUNS,
+    on_s3, in_a_folder, few, trip = bench.in_turn(
+        2 * RUNS - 1,
         lambda side: _counted(side, long),
         lambda _: run_flow(local, long),
         lambda side: _counted(side, short),
+        lambda side: printed(run_script(side, script("round_trip"), BUCKET, "100")),
     )
-    [trip] = bench.in_turn(1, lambda side: printed(run_script(side, script("round_trip"), BUCKET, "200")))
     puts, gets, others = (on_s3.found(name) or 0 for name in ("PUT", "GET", "HEAD"))
     allowed = (in_a_folder.wall or 0) + 1.2 * (puts + gets + others) * (trip.found("seconds") or 0)
     work = f"chain of {steps} steps on S3"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import secrets
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from daskflow._collector import collector_off
 from daskflow.cli.ending import tell_end, tell_lost, what_to_do
 from daskflow.cli.entry import was_interrupted
 from daskflow.errors import ClusterError, RunHeld, StoreError
@@ -323,7 +325,9 @@ def _drive(
     limits = Limits(options.max_num_splits, in_flight, options.grace, chunk)
     opened = contextlib.ExitStack()
     try:
-        executor, feed = _executor(opened, invocation, options, begun, run, console)
+        with collector_off():
+            executor, feed = _executor(opened, invocation, options, begun, run, console)
+            gc.freeze()  # what is loaded by now stays, and to go through it once takes 30 ms
         store = begun.store
         ledger = Ledger(session.still_ours, store.extend_plan, store.plan_of_others, hurry=retries.hurry)
         driver = Driver(executor, frontier, _listener(console, feed), limits, ledger)

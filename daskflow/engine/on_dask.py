@@ -189,6 +189,7 @@ class DaskExecutor:
         token = self._run.token
         worker.SINKS[token] = self
         if not self._here:
+            self._on_all_workers(worker.prepare_run)
             with self._scheduler_there():
                 workers = self._client.scheduler_info(n_workers=1)["workers"]
             if not workers:

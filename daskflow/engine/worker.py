@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from daskflow.errors import DaskflowException
 from daskflow.task.execute import execute
 from daskflow.task.launchers import LAUNCHERS
 from daskflow.task.sharing import execute_together
@@ -54,6 +56,12 @@ def _with_scheduler(work: TaskSpec | Together) -> TaskSpec | Together:
     if isinstance(work, Together):
         return replace(work, specs=tuple(replace(spec, scheduler=address) for spec in work.specs))
     return replace(work, scheduler=address)
+
+
+def prepare_run(run: RunContext) -> None:
+    """On a worker: load the flow, without waiting for it; the first task finds it there."""
+    with contextlib.suppress(DaskflowException, OSError):  # the first task tries again, and tells
+        LAUNCHERS.start(run)
 
 
 def stop_run(run: RunContext, grace: float) -> None:

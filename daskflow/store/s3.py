@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import parse_qsl, urlsplit
 
+from daskflow._collector import collector_off
 from daskflow.errors import OverwrittenWarning, SettingsError, StoreError, Unavailable
 from daskflow.store.retries import retried
 
@@ -272,19 +273,21 @@ class S3Storage:
         }
 
     def _new_client(self) -> Any:
-        import botocore.session
-        from botocore.config import Config
+        with collector_off(), self._explained("reach", ""):
+            import botocore.session
+            from botocore.config import Config
 
-        with self._explained("reach", ""):
             self._session = botocore.session.Session(profile=self._options.get("profile"))
             # What is tried again is told (:mod:`daskflow.store.retries`); the SDK's tries would be silent ones.
             tries = {"retries": {"total_max_attempts": 1}}
-            return self._session.create_client(
+            client = self._session.create_client(
                 "s3",
                 region_name=self._options.get("region"),
                 endpoint_url=self._options.get("endpoint_url"),
                 config=Config(**self._config(), **tries),
             )
+            client.meta.events.register_last("before-call.s3", _send_at_once)
+            return client
 
     def _key(self, path: str) -> str:
         return f"{self._prefix}/{path}" if self._prefix else path
@@ -559,6 +562,12 @@ class _Upload(io.RawIOBase):
     def _end(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
+
+
+def _send_at_once(model: Any, params: dict[str, Any], **_: Any) -> None:
+    """Send an object with its request: the SDK would wait for the server to ask for it, a second if that never does."""
+    if model.name == "PutObject":
+        params["headers"].pop("Expect", None)
 
 
 @contextlib.contextmanager

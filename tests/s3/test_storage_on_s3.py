@@ -453,6 +453,13 @@ def test_a_small_file_is_one_request_each_way(watched: Storage, proxy: Proxy):
     assert [each.method for each in proxy.asked] == ["PUT", "GET"]
 
 
+def test_an_object_is_sent_with_its_request(watched: Storage, proxy: Proxy):
+    watched.create(PATH, b"all of it")
+
+    [put] = proxy.asked
+    assert "Expect" not in put.headers  # a server that knows no `100 Continue` would let us wait for a second
+
+
 def test_small_pieces_in_order_are_fetched_many_at_once(watched: Storage, proxy: Proxy):
     value = [os.urandom(1000) for _ in range(5000)]
     with watched.writer("F/1/x") as file:
