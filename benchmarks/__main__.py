@@ -21,6 +21,7 @@ from benchmarks import (
     million,
     nested,
     peers,
+    remote,
     s3,
     scheduler,
     watched,
@@ -49,6 +50,7 @@ BENCHMARKS: dict[str, Callable[[Bench], list[Line]]] = {
     "client": client.measure,
     "scheduler": scheduler.measure,
     "watched": watched.measure,
+    "remote": remote.measure,
     "s3": s3.measure,
     "peers": peers.measure,
 }

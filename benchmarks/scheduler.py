@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import tempfile
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,14 +41,30 @@ def measure(bench: Bench) -> list[Line]:
 def run_on_cluster(side: Side, workers: int, slots: int, items: int) -> Measurement:
     """Start a cluster, run the flow on it, end it."""
     options = ("--items", str(items), "--shortest", str(SECONDS), "--longest", str(SECONDS))
-    with cluster(side, workers, slots) as address:
+    with cluster(side, workers, slots) as there:
         inspect = partial(looked_at, side, workers * slots)
-        return run_flow(side, flow("sleep"), *options, "--cluster", address, inspect=inspect)
+        return run_flow(side, flow("sleep"), *options, "--cluster", there.address, inspect=inspect)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A scheduler in a process of its own, by its address."""
+
+    address: str
+    process: subprocess.Popen[str]
+
+    def longest_pause(self) -> float:
+        """For how many seconds at a time the scheduler's loop has stood still, at most, since this was asked last."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
 
 
 @contextmanager
-def cluster(side: Side, workers: int, slots: int) -> Iterator[str]:
-    """A scheduler and worker processes on this machine; yields the scheduler's address.
+def cluster(side: Side, workers: int, slots: int) -> Iterator[Cluster]:
+    """A scheduler and worker processes on this machine.
 
     Raises:
         RunFailed: if it does not start; carries what it wrote.
@@ -70,7 +86,7 @@ def cluster(side: Side, workers: int, slots: int) -> Iterator[str]:
             if not address:
                 log.seek(0)
                 raise RunFailed(f"the cluster did not start:\n{log.read()[-2000:]}")
-            yield address
+            yield Cluster(address, process)
         finally:
             process.stdin.close()
             try:

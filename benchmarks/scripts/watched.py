@@ -11,23 +11,27 @@ import re
 import sys
 import time
 import urllib.request
+from urllib.parse import urlsplit
 
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
 LOOK_SECONDS = 20
+CLOSE_SECONDS = 1
 
 
 async def watch(address: str, seen: dict[str, int]) -> None:
-    """Hold the page open, as a browser does, until the run's dashboard goes away."""
+    """Hold the page open, as a browser does, until the dashboard goes away."""
     try:
         page = await asyncio.to_thread(lambda: urllib.request.urlopen(address, timeout=LOOK_SECONDS).read())
     except OSError:  # the run was over before its page was loaded
         return
     token = re.search(rb'"token":\s*"([^"]+)"', page)
     assert token is not None, page[:1000]
+    parts = urlsplit(address)
     where = HTTPRequest(
-        f"ws{address.removeprefix('http')}/ws", headers={"Origin": address.rpartition("/")[0]}
+        f"ws://{parts.netloc}{parts.path}/ws?{parts.query}",
+        headers={"Origin": f"{parts.scheme}://{parts.netloc}"},
     )
     socket = await websocket_connect(
         where, subprotocols=["bokeh", token[1].decode()], max_message_size=1 << 28
@@ -53,8 +57,10 @@ async def main(how: str, command: list[str]) -> None:
                 watching = asyncio.create_task(watch(found[1].decode(), seen))
     status = await flow.wait()
     took = time.perf_counter() - began
-    if watching is not None:
-        await asyncio.wait_for(watching, LOOK_SECONDS)
+    if watching is not None:  # a cluster that goes on leaves the page open
+        over, _ = await asyncio.wait([watching], timeout=CLOSE_SECONDS)
+        await asyncio.gather(*over)
+        watching.cancel()
     if status:
         sys.exit(f"the flow ended with {status}")
     print(f"seconds={took}")

@@ -393,7 +393,8 @@ def _executor(
         console.say(f"Run {run.flow}/{run.run} {begun.begins}, in this process.")
         return InlineExecutor(invocation.flow_class, console), None
     from daskflow.clusters import open_cluster
-    from daskflow.engine.on_dask import DaskExecutor
+    from daskflow.engine import worker
+    from daskflow.engine.on_dask import DaskExecutor, on_all_workers
     from daskflow.engine.regions import needs
 
     client = opened.enter_context(
@@ -403,6 +404,7 @@ def _executor(
         from daskflow.clusters import fit
 
         fit.check(client, run.store, begun.store.layout.run_record, console.notice)
+        on_all_workers(client, worker.prepare_run, run)
     demands = {node.name: demand for node in begun.graph if (demand := needs(node.policy))}
     if demands:
         from daskflow.clusters import resources

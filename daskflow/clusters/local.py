@@ -11,6 +11,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
+from daskflow.clusters.address import BATCH_SECONDS
 from daskflow.clusters.dashboard import pages_on_demand
 from daskflow.task.certificate import run_security
 
@@ -35,9 +36,6 @@ SCHEDULING = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "1s",
 }
-
-
-BATCH_SECONDS = 0.0005
 
 
 def cores() -> int:

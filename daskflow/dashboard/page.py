@@ -84,8 +84,9 @@ class _Page:
             | variables
             | {"parts": dict(self._parts), "view": self._view}
         )
-        for root in (figure, self._sent, self._asked):
-            doc.add_root(root)
+        with doc.models.freeze():  # else Bokeh goes through all of them after each
+            for root in (figure, self._sent, self._asked):
+                doc.add_root(root)
         args = {
             "parts": self._sent,
             "view": self._asked,

@@ -106,11 +106,10 @@ class _Page:
 
     async def _load(self) -> None:
         if self._later is not None:
-            gc.freeze()  # this process ends with its run; to go through all that is loaded holds everybody up for 0.1 s
+            gc.freeze()
             await self._later.load_pages()
         await asyncio.get_running_loop().run_in_executor(None, _load)
-        if self._later is not None:
-            gc.freeze()
+        gc.freeze()  # what is loaded stays; to go through it all holds the scheduler up for 0.1 s
         self._show()
         self._first.wildcard_router.rules.clear()  # from now on the real page answers
 

@@ -162,14 +162,8 @@ class DaskExecutor:
         if self._here:
             function(self._run, *arguments)
             return
-
-        def run() -> None:
-            with contextlib.suppress(Exception):  # what does not arrive is made up for by `_ALL`
-                self._client.run(function, self._run, *arguments)
-
-        thread = threading.Thread(target=run, name="daskflow-workers", daemon=True)
-        thread.start()
-        thread.join(wait)
+        # What does not arrive is made up for by `_ALL`.
+        on_all_workers(self._client, function, self._run, *arguments).join(wait)
 
     def stopping(self, grace: float) -> str:
         """They have some time."""
@@ -189,7 +183,6 @@ class DaskExecutor:
         token = self._run.token
         worker.SINKS[token] = self
         if not self._here:
-            self._on_all_workers(worker.prepare_run)
             with self._scheduler_there():
                 workers = self._client.scheduler_info(n_workers=1)["workers"]
             if not workers:
@@ -315,6 +308,18 @@ class DaskExecutor:
                 words = f"{MOST_WORKERS} workers were lost while it ran there, the last one while nothing else of the run did."
                 found.append(Ran(name, [replace(keep_failure(work, ClusterError(words)), final=True)]))
         return found
+
+
+def on_all_workers(client: Any, function: Callable[..., None], *arguments: object) -> threading.Thread:
+    """Begin to call a function on every worker that is there; errors are not told."""
+
+    def call() -> None:
+        with contextlib.suppress(Exception):
+            client.run(function, *arguments)
+
+    thread = threading.Thread(target=call, name="daskflow-workers", daemon=True)
+    thread.start()
+    return thread
 
 
 def _words(work: TaskSpec | Together) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import builtins
 import hashlib
-import importlib.abc
 import importlib.machinery
 import importlib.util
 import linecache
@@ -169,7 +168,7 @@ def _found(flow_class: type[FlowSpec]) -> None:
     raise FlowFound(flow_class)
 
 
-class _SnapshotFinder(importlib.abc.MetaPathFinder):
+class _SnapshotFinder:
     """Finds the run's local modules in its snapshot, under the paths they had."""
 
     def __init__(self, code: Code) -> None:

@@ -8,7 +8,6 @@ own: they are its children, have the memory that the step asked for, and end wit
 from __future__ import annotations
 
 import contextlib
-import importlib.abc
 import importlib.machinery
 import logging
 import os
@@ -206,7 +205,7 @@ def _start_worker(scheduler: str, security: Security, limit: str, scratch: str) 
     )
 
 
-class _WhenImported(importlib.abc.MetaPathFinder):
+class _WhenImported:
     """Sees that a module is imported and has its say once it is there."""
 
     def __init__(self, say: Callable[[types.ModuleType], None]) -> None:
