@@ -10,7 +10,11 @@ from daskflow import __version__
 from daskflow.cli.entry import LazyCommands, carry_out
 
 daskflow = LazyCommands(
-    {"chaos": "daskflow.cli.chaos:chaos", "sql": "daskflow.cli.sql:sql"},
+    {
+        "chaos": "daskflow.cli.chaos:chaos",
+        "cluster": "daskflow.cli.cluster:cluster",
+        "sql": "daskflow.cli.sql:sql",
+    },
     help="What belongs to no one flow; a flow's own commands are those of its file.",
 )
 click.version_option(__version__)(daskflow)

@@ -7,11 +7,11 @@ import copy
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
+from daskflow.clusters import ec2_shared
 from daskflow.clusters.address import client_of, silence
-from daskflow.clusters.by_class import DAEMONS
+from daskflow.clusters.demand import Demand
 from daskflow.clusters.ec2_account import Account
 from daskflow.clusters.ec2_fleet import Fleet
-from daskflow.clusters.local import SCHEDULING
 from daskflow.clusters.tunnel import dashboard_of
 from daskflow.errors import ClusterError
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from daskflow.clusters import Purpose
     from daskflow.clusters.profiles import Ec2Profile
-
-PATIENCE_SECONDS = 5
 
 
 def check(profile: Ec2Profile, purpose: Purpose) -> None:
@@ -37,13 +35,25 @@ def check(profile: Ec2Profile, purpose: Purpose) -> None:
 
 @contextlib.contextmanager
 def ec2_cluster(profile: Ec2Profile, purpose: Purpose) -> Iterator[Any]:
-    """A scheduler and workers in EC2, as many as the work needs; yields a client.
+    """A client of the cluster of that name that is up, else of one that is started and ended.
 
-    Raises :class:`ClusterError` if they can't be had; what was started until then has ended when it is raised.
+    Raises :class:`ClusterError` if it can't be had; what was started until then has ended when it is raised.
     """
+    account = Account(profile.region)
+    there = ec2_shared.find(account, profile.name)
+    with (
+        ec2_shared.joined(account, profile, there, purpose.tell)
+        if there
+        else _own(account, profile, purpose) as client
+    ):
+        yield client
+
+
+@contextlib.contextmanager
+def _own(account: Account, profile: Ec2Profile, purpose: Purpose) -> Iterator[Any]:
     import dask
 
-    fleet = Fleet(Account(profile.region), profile, purpose.user, SCHEDULING | DAEMONS)
+    fleet = Fleet(account, profile, purpose.user, ec2_shared.CONFIGURATION)
     workers = max(profile.min_workers, 1)  # one shows whether the image can run tasks
     with contextlib.ExitStack() as opened:
         opened.callback(fleet.end)
@@ -55,8 +65,9 @@ def ec2_cluster(profile: Ec2Profile, purpose: Purpose) -> Iterator[Any]:
         cluster = _started(fleet, workers, purpose)
         opened.callback(cluster.close)
         client = opened.enter_context(client_of(cluster))
-        _wait_for_a_worker(client, fleet)
+        ec2_shared.wait_for_a_worker(client, fleet)
         cluster.link = opened.enter_context(dashboard_of(client))
+        client.register_plugin(Demand())
         cluster.begun(workers)
         yield client
 
@@ -71,13 +82,3 @@ def _started(fleet: Fleet, workers: int, purpose: Purpose) -> Any:
         while cause is not None and not isinstance(cause, ClusterError):
             cause = cause.__cause__  # Dask wraps what a machine's start raises
         raise (cause or ClusterError(f"The cluster did not start: {error}")) from error
-
-
-def _wait_for_a_worker(client: Any, fleet: Fleet) -> None:
-    while True:
-        try:
-            client.wait_for_workers(1, timeout=PATIENCE_SECONDS)
-        except TimeoutError:
-            fleet.see_that_workers_live()
-        else:
-            return

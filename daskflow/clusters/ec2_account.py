@@ -6,7 +6,6 @@ import ipaddress
 import socket
 import threading
 import urllib.request
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -71,8 +70,6 @@ class Account:
         )
         self._clients: dict[str, Any] = {}
         self._lock = threading.Lock()
-        self.calls: Counter[str] = Counter()
-        """How often each was made."""
 
     def call(self, operation: str, service: str = "ec2", **arguments: Any) -> dict[str, Any]:
         """Carry out an operation. Raises :class:`Refused`."""
@@ -80,8 +77,6 @@ class Account:
 
         try:
             client = self._client(service)
-            with self._lock:
-                self.calls[operation] += 1
             answer: dict[str, Any] = getattr(client, operation)(**arguments)
         except botocore.exceptions.ClientError as error:
             name = f"{_SERVICES[service]}:{error.operation_name}"
@@ -189,7 +184,7 @@ def kinds(account: Account, profile: Ec2Profile) -> tuple[Kind, Kind]:
             raise ClusterError(
                 f"Profile '{profile.name}': there is no instance type '{each}' in {account.region}."
             )
-    amis = dict.fromkeys(wanted, profile.ami) if profile.ami else _amazons(account, types)
+    amis = dict.fromkeys(wanted, profile.ami) if profile.ami else amazons_images(account, types)
     images = _described(account, profile, sorted({str(each) for each in amis.values()}))
     for name in wanted:
         image = images[amis[name]]
@@ -211,7 +206,7 @@ def kinds(account: Account, profile: Ec2Profile) -> tuple[Kind, Kind]:
     return scheduler, worker
 
 
-def _amazons(account: Account, types: Mapping[str, Any]) -> dict[str, str]:
+def amazons_images(account: Account, types: Mapping[str, Any]) -> dict[str, str]:
     """For each type the newest of Amazon's images that have Docker."""
     names = {
         name: _IMAGES["gpu" if each.get("GpuInfo") else each["ProcessorInfo"]["SupportedArchitectures"][-1]]
@@ -292,15 +287,16 @@ def allowed(profile: Ec2Profile, where: Place) -> tuple[str, ...]:
     if profile.allow is not None:
         return profile.allow
     if profile.private:
-        return (f"{_own_address_towards(where.block)}/32",)
+        return (f"{own_address_towards(where.block)}/32",)
     return (f"{own_public_address()}/32",)
 
 
-def _own_address_towards(block: str) -> str:
+def own_address_towards(block: str) -> str:
     """By which address a network sees this machine. Nothing is sent."""
+    network = ipaddress.ip_network(block)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unconnected:
         try:
-            unconnected.connect((str(ipaddress.ip_network(block)[1]), PORT))
+            unconnected.connect((str(network[min(1, network.num_addresses - 1)]), PORT))
         except OSError as error:
             raise ClusterError(
                 f"There is no way from here to the subnet's addresses {block} ({error.strerror}): with private = true the command "

@@ -27,6 +27,8 @@ JOIN_SECONDS = 300
 """A worker that has no scheduler for so long ends."""
 CONFIGURATION = "DASK_INTERNAL_INHERIT_CONFIG"
 """The variable in which Dask's processes find a configuration."""
+ECR = re.compile(r"(\d{12}\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?)/")
+"""How images begin that are in a registry of AWS."""
 SIDES = ("scheduler", "worker", "client")
 
 
@@ -94,6 +96,8 @@ def user_data(
         [
             "#!/bin/sh",
             f"shutdown -h +{profile.lifetime // 60}",
+            "systemctl start docker",
+            *_sign_in(profile.image),
             shlex.join(run),
             "shutdown -h now",
             "",
@@ -109,9 +113,22 @@ def user_data(
     return script
 
 
+def _sign_in(image: str) -> list[str]:
+    """How a machine gets an image from the account's registry, which takes what its instance profile may do."""
+    registry = ECR.match(image)
+    if registry is None:
+        return []
+    return [
+        "command -v aws || dnf install --assumeyes awscli-2",
+        f"aws ecr get-login-password --region {registry[2]} | docker login --username AWS --password-stdin {registry[1]}",
+    ]
+
+
 def credentials_in(script: str) -> Credentials:
     """What a machine's user data says about how to speak with it. Raises :class:`ClusterError` if it says nothing."""
-    found = re.search(rf"{CONFIGURATION}=([A-Za-z0-9+/=]+)", script)
+    found = re.search(
+        rf".*{CONFIGURATION}=([A-Za-z0-9+/=]+)", script, re.DOTALL
+    )  # the last, which nobody else says
     try:
         tls = json.loads(base64.b64decode(found[1]))["distributed"]["comm"]["tls"] if found else {}
         return Credentials(tls["client"]["cert"], tls["client"]["key"])

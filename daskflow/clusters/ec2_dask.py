@@ -12,8 +12,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from dask_cloudprovider.aws.ec2 import EC2Cluster, EC2Scheduler, EC2Worker
+from distributed import Adaptive
 from distributed.core import Status
 
+from daskflow.clusters import demand
 from daskflow.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -68,6 +70,20 @@ class Worker(EC2Worker):  # type: ignore[misc] # without types
             await asyncio.to_thread(self.cluster.fleet.terminate, self.machine)
 
 
+class Following(Adaptive):  # type: ignore[misc] # without types
+    """As many workers as the tasks have slots for; more only when there were too few twice in a row."""
+
+    _wanted = 0
+
+    async def target(self) -> int:
+        """How many workers there should be."""
+        tasks: int = await getattr(self.scheduler, demand.OPERATION)()
+        wanted: int = math.ceil(tasks / self.cluster.fleet.kinds[1].threads)
+        before: int = self._wanted
+        self._wanted = wanted
+        return min(before, wanted) if wanted > len(set(self.plan)) else wanted
+
+
 class Cluster(EC2Cluster):  # type: ignore[misc] # without types
     """A scheduler and workers.
 
@@ -104,6 +120,7 @@ class Cluster(EC2Cluster):  # type: ignore[misc] # without types
         if most > workers or self.fleet.profile.min_workers < workers:
             interval = min(LOOK_SECONDS, self.fleet.profile.idle_worker / 4)
             self.adapt(
+                Adaptive=Following,
                 minimum=self.fleet.profile.min_workers,
                 maximum=most,
                 interval=interval,
@@ -149,7 +166,7 @@ class Cluster(EC2Cluster):  # type: ignore[misc] # without types
                     f"EC2 has as many machines of this profile as may be, {most} (max_machines): no more workers for now."
                 )
         for name in missing[room:]:
-            del self.worker_spec[name]
+            self.worker_spec.pop(name, None)
 
     def _tell(self, line: str) -> None:
         """Say something to the user, but not twice in a row."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import SchedulerPlugin
 
+from daskflow.errors import ClusterError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -40,8 +42,16 @@ class Exit(SchedulerPlugin):  # type: ignore[misc] # Dask has no types for its p
 
 @contextlib.contextmanager
 def dashboard_of(client: Any) -> Iterator[str]:
-    """The URL, on this machine, of the dashboard of a client's scheduler."""
-    client.register_plugin(Exit())
+    """The URL, on this machine, of the dashboard of a client's scheduler.
+
+    Raises :class:`ClusterError` if the scheduler has no daskflow.
+    """
+    try:
+        client.register_plugin(Exit())
+    except ImportError as error:
+        raise ClusterError(
+            f"The scheduler's image has no daskflow that is like this one: {error}. Install the same version there and here."
+        ) from error
     server = client.sync(_open, client)
     try:
         yield f"http://{LOOPBACK}:{server.sockets[0].getsockname()[1]}/status"

@@ -32,8 +32,13 @@ if TYPE_CHECKING:
 ROOT = str(Path(__file__).parents[2])
 LIVING = ("pending", "running")
 POLL_SECONDS = 0.1
+PATIENCE = 100
+"""Seconds; a cluster takes two on a machine that has nothing else to do."""
 IMAGE = "registry.example/flows:1"
 BROKEN_IMAGE = "registry.example/nothing:1"
+DASK_IMAGE = "registry.example/dask:1"
+"""Has Dask, and no daskflow."""
+WITHOUT_DASKFLOW = "import sys\nsys.modules['daskflow'] = None\n"
 
 DOCKER = f"""#!{sys.executable} -SE
 import os, sys
@@ -53,10 +58,15 @@ while words[0].startswith("-"):
 image, program, *words = words
 if image == {BROKEN_IMAGE!r}:
     sys.exit("python: No module named distributed")
-assert (image, program) == ({IMAGE!r}, "python"), (image, program)
+if image == {DASK_IMAGE!r}:
+    with open("sitecustomize.py", "w") as file:
+        file.write({WITHOUT_DASKFLOW!r})
+    environment["PYTHONPATH"] = os.getcwd()
+assert (image in ({IMAGE!r}, {DASK_IMAGE!r}), program) == (True, "python"), (image, program)
 listens_on = words.index("--dashboard-address") + 1
 words[listens_on] = words[listens_on].replace("127.0.0.1", address)
-os.execve({sys.executable!r}, [{sys.executable!r}, *words, "--host", address], environment)
+host = os.environ["SIMULATED_LISTEN"] if "distributed.cli.dask_scheduler" in words else address
+os.execve({sys.executable!r}, [{sys.executable!r}, *words, "--host", host], environment)
 """
 SHUTDOWN = """#!/bin/sh
 case "$2" in
@@ -105,6 +115,8 @@ class Cloud:
     server: str
     folder: Path
     ec2: Any
+    public: bool = False
+    """Whether schedulers listen on all addresses, for which a network namespace is needed in which those of EC2 are there."""
     boots: bool = True
     """Whether instances that are started from now on do anything."""
     machines: dict[str, Machine] = field(default_factory=dict)
@@ -119,7 +131,7 @@ class Cloud:
         self.ami = next(each["ImageId"] for each in images if each["Architecture"] == "x86_64")
         self._programs = self.folder / "bin"
         self._programs.mkdir()
-        for name, text in {"docker": DOCKER, "shutdown": SHUTDOWN}.items():
+        for name, text in {"docker": DOCKER, "shutdown": SHUTDOWN, "systemctl": "#!/bin/sh\n"}.items():
             (self._programs / name).write_text(text)
             (self._programs / name).chmod(0o755)
 
@@ -200,6 +212,7 @@ class Cloud:
             "HOME": str(folder),
             "PATH": f"{self._programs}:/usr/bin:/bin",
             "SIMULATED_ADDRESS": address,
+            "SIMULATED_LISTEN": "0.0.0.0" if self.public else address,
         }
         with (folder / "console").open("wb") as console:
             process = subprocess.Popen(
@@ -219,6 +232,10 @@ class Cloud:
         self._end.set()
         for machine in self.machines.values():
             machine.switch_off()
+        if left := [each["InstanceId"] for each in self.instances()]:
+            self.ec2.terminate_instances(InstanceIds=left)
+        for group in self.groups():
+            self.ec2.delete_security_group(GroupId=group["GroupId"])
 
 
 @contextlib.contextmanager
@@ -235,7 +252,7 @@ def cloud_of(bucket: Bucket) -> Iterator[Cloud]:
         finally:
             cloud._end.set()
             thread.join()
-            cloud.close()
+            cloud.close()  # of a test that failed
             cloud.ec2.close()
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from daskflow import Task
-from tests.ec2.simulator import ROOT
+from tests.ec2.simulator import PATIENCE, ROOT
 from tests.ec2.tables import toml
 from tests.watching import wait_until
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from tests.ec2.simulator import Cloud
 
+pytestmark = pytest.mark.timeout(300)
 FLOW = """
     import os
     from daskflow import FlowSpec, step
@@ -76,7 +77,7 @@ def run(folder: Path, bucket: Bucket, *arguments: str) -> subprocess.CompletedPr
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -166,12 +167,12 @@ def test_of_a_machine_that_vanishes_only_what_was_not_committed_runs_again(
         stderr=subprocess.STDOUT,
         text=True,
     ) as started:
-        wait_until(lambda: begun(there, 2) and all(is_committed(bucket, item) for item in range(2)), 60)
+        wait_until(lambda: begun(there, 2) and all(is_committed(bucket, item) for item in range(2)), PATIENCE)
         [worker] = cloud.running("worker")
         cloud.lose(worker)
-        wait_until(lambda: begun(there, 2) == 2, 60)
+        wait_until(lambda: begun(there, 2) == 2, PATIENCE)
         (there / "go on").touch()
-        output, _ = started.communicate(timeout=90)
+        output, _ = started.communicate(timeout=PATIENCE)
 
     assert started.returncode == 0, output
     assert Task("F/1/join/0", store=bucket.url()).data.values == [0, 1, 2]
@@ -197,11 +198,36 @@ def test_workers_come_with_the_work_and_go_with_it(folder: Path, there: Path, bu
         stderr=subprocess.STDOUT,
         text=True,
     ) as started:
-        wait_until(lambda: len(cloud.running("worker")) == 2, 60)
+        wait_until(lambda: len(cloud.running("worker")) == 2, PATIENCE)
         (there / "go on").touch()
-        output, _ = started.communicate(timeout=90)
+        output, _ = started.communicate(timeout=PATIENCE)
 
     assert started.returncode == 0, output
     assert Task("F/1/join/0", store=bucket.url()).data.values == list(range(6))
     assert [begun(there, item) for item in range(6)] == [1] * 6
+    assert cloud.left() == []
+
+
+def test_when_the_schedulers_machine_is_lost_the_run_can_go_on_and_nothing_is_left(
+    folder: Path, there: Path, bucket: Bucket, cloud: Cloud
+):
+    (folder / "flow.py").write_text(textwrap.dedent(SLOW.format(there=str(there), width=2, free=1)))
+    (folder / "daskflow.toml").write_text(toml({"team": cloud.profile()}))
+
+    with subprocess.Popen(
+        command(bucket, "--cluster", "team", "--isolate"),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as started:
+        wait_until(lambda: begun(there, 1) and is_committed(bucket, 0), PATIENCE)
+        [scheduler] = cloud.running("scheduler")
+        cloud.lose(scheduler)
+        output, _ = started.communicate(timeout=PATIENCE)
+
+    assert started.returncode == 1, output
+    assert "Traceback" not in output
+    assert "continue" in output
     assert cloud.left() == []

@@ -20,7 +20,7 @@ import pytest
 from daskflow.clusters import ec2_fleet, open_cluster
 from daskflow.clusters.ec2_account import Account
 from daskflow.errors import ClusterError
-from tests.ec2.simulator import BROKEN_IMAGE, ROOT, listening
+from tests.ec2.simulator import BROKEN_IMAGE, DASK_IMAGE, PATIENCE, ROOT, listening
 from tests.ec2.tables import toml
 from tests.watching import wait_until
 
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from tests.ec2.simulator import Cloud
 
     Opened = Callable[..., AbstractContextManager[Any]]
+
+
+pytestmark = pytest.mark.timeout(300)
 
 
 def not_opened(cluster: AbstractContextManager[Any]) -> str:
@@ -150,6 +153,13 @@ def test_an_image_that_runs_no_scheduler_is_told_before_the_time_is_over(opened:
     assert cloud.left() == []
 
 
+def test_an_image_without_daskflow_is_told(opened: Opened, cloud: Cloud):
+    message = not_opened(opened(image=DASK_IMAGE))
+
+    assert "The scheduler's image has no daskflow that is like this one" in message
+    assert cloud.left() == []
+
+
 DRIVER = """
     import sys
     from pathlib import Path
@@ -179,7 +189,7 @@ def driver(folder: Path, **profile: Any) -> subprocess.Popen[str]:
 def test_an_interrupted_start_leaves_nothing(cloud: Cloud, tmp_path: Path):
     cloud.boots = False
     with driver(tmp_path, **cloud.profile()) as started:
-        wait_until(lambda: cloud.shown)
+        wait_until(lambda: cloud.shown, PATIENCE)
         started.send_signal(signal.SIGINT)
         _, errors = started.communicate(timeout=60)
 
@@ -196,7 +206,7 @@ def test_the_machines_of_a_driver_that_was_killed_end_themselves(
         assert len(cloud.running()) == 2
         started.kill()
 
-    wait_until(lambda: not cloud.instances(), 60)
+    wait_until(lambda: not cloud.instances(), PATIENCE)
     [group] = cloud.left()  # it costs nothing, lets nobody in to anything, and goes with the next command
     account = Account(None)
     assert (
@@ -282,12 +292,12 @@ def test_workers_go_when_there_is_nothing_to_do_and_come_again(opened: Opened, c
         return 1
 
     with opened(min_workers=0, max_workers=2, idle_worker="1 second") as client:
-        works = client.map(waits_for, [tmp_path / "go"] * 8, range(8), pure=False)
-        wait_until(lambda: len(cloud.running("worker")) == 2, 60)
+        works = client.map(waits_for, [tmp_path / "go"] * 4, range(4), pure=False)
+        wait_until(lambda: len(client.processing()) == 2 and all(client.processing().values()), PATIENCE)
         (tmp_path / "go").touch()
-        assert sum(client.gather(works)) == 8
+        assert sum(client.gather(works)) == 4
         del works
-        wait_until(lambda: not cloud.running("worker"), 60)
+        wait_until(lambda: not cloud.running("worker"), PATIENCE)
         assert client.submit(lambda: 7).result(60) == 7
 
 
@@ -296,7 +306,7 @@ def test_while_it_runs_no_more_workers_are_asked_for_than_ec2_may_have(
 ):
     with opened(max_machines=4), opened(min_workers=1, max_workers=3, max_machines=4) as client:
         client.cluster.scale(3)
-        wait_until(lambda: told, 60)
+        wait_until(lambda: told, PATIENCE)
 
     assert told == [
         "EC2 has as many machines of this profile as may be, 4 (max_machines): no more workers for now."
@@ -310,7 +320,7 @@ def test_a_worker_that_ec2_refuses_later_is_told_and_the_others_go_on(
     with opened(max_workers=2) as client:
         gate.refuses = lambda action, *_: "InsufficientInstanceCapacity" if action == "RunInstances" else None
         client.cluster.scale(2)
-        wait_until(lambda: told, 60)
+        wait_until(lambda: told, PATIENCE)
         assert client.submit(lambda: 7).result(60) == 7
 
     assert "A worker could not be started. EC2 has no such machine to give" in told[0]
