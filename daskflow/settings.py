@@ -7,7 +7,8 @@ A setting is looked up under its name in
 3. ``$DASKFLOW_HOME/config.json``, or ``config_<profile>.json`` there if ``DASKFLOW_PROFILE`` is set,
 4. and is its default otherwise.
 
-``daskflow.toml`` has the names without ``DASKFLOW_``, in lower case: ``datastore = "s3://bucket/prefix"``. A configuration file
+``daskflow.toml`` has the names without ``DASKFLOW_``, in lower case: ``datastore = "s3://bucket/prefix"``; its tables
+``[cluster.NAME]`` are profiles of clusters (:func:`cluster_tables`). A configuration file
 in JSON is an object of the full names: ``{"DASKFLOW_DATASTORE": "results"}``. A relative path starts at the directory that
 holds ``daskflow.toml``, or the JSON file's folder.
 """
@@ -31,6 +32,8 @@ FOLDER = ".daskflow"
 """A project's folder: its configuration, and its store unless told otherwise."""
 TOML = "daskflow.toml"
 """A project's configuration, in the place where people look for it."""
+CLUSTER = "cluster"
+"""The table of a configuration in TOML whose tables are profiles of clusters."""
 LAUNCHERS = ("auto", "fork", "fresh")
 """How a task's process may be started."""
 
@@ -236,6 +239,39 @@ def load(env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Setti
     )
 
 
+@dataclass(frozen=True)
+class ClusterTable:
+    """What a configuration says about a cluster, as it stands there, and the file that says it."""
+
+    values: Mapping[str, Any]
+    origin: str
+
+
+def cluster_tables(folder: Path, env: Mapping[str, str] | None = None) -> dict[str, ClusterTable]:
+    """The tables ``[cluster.NAME]`` that hold for flows of a folder, by name.
+
+    They stand in the nearest ``daskflow.toml``, upwards, and in ``~/.config/daskflow.toml``; of two with the same name the
+    nearer counts.
+
+    Raises :class:`SettingsError` if a file can't be read, or has something else in that place.
+    """
+    home = Path(_Lookup(os.environ if env is None else env).expand("~/.config")) / TOML
+    folder = folder.absolute()
+    project = next((each / TOML for each in (folder, *folder.parents) if (each / TOML).is_file()), home)
+    found: dict[str, ClusterTable] = {}
+    for file in (home, project):
+        if file.is_file():
+            found |= _cluster_tables_of(file)
+    return found
+
+
+def _cluster_tables_of(file: Path) -> dict[str, ClusterTable]:
+    tables = _toml(file).get(CLUSTER, {})
+    if not isinstance(tables, dict) or not all(isinstance(each, dict) for each in tables.values()):
+        raise SettingsError(f"{file}: '{CLUSTER}' holds {tables!r}; expected tables [{CLUSTER}.NAME].")
+    return {name: ClusterTable(values, str(file)) for name, values in tables.items()}
+
+
 def refuses_colour(env: Mapping[str, str] | None = None) -> bool:
     """Whether ``NO_COLOR`` asks all programs for output without colours."""
     return bool((os.environ if env is None else env).get("NO_COLOR"))
@@ -308,21 +344,30 @@ def _home_configuration(home: Path, profile: str | None) -> list[_Source]:
 
 
 def _read(file: Path) -> _Source:
-    toml = file.name == TOML
+    if file.name == TOML:
+        values = {f"DASKFLOW_{name.upper()}": each for name, each in _toml(file).items() if name != CLUSTER}
+        return _Source(str(file), values, file.parent)
     try:
-        text = file.read_text("utf-8")
-        values = tomllib.loads(text) if toml else json.loads(text)
-    except OSError as error:
-        raise SettingsError(f"{file} can't be read: {error.strerror}.") from error
+        values = json.loads(_text_of(file))
     except ValueError as error:
-        raise SettingsError(f"{file} is not {'TOML' if toml else 'JSON'}: {error}.") from error
-    if toml:
-        return _Source(
-            str(file), {f"DASKFLOW_{name.upper()}": each for name, each in values.items()}, file.parent
-        )
+        raise SettingsError(f"{file} is not JSON: {error}.") from error
     if not isinstance(values, dict):
         raise SettingsError(f"{file} holds {values!r}; expected a JSON object of settings, by name.")
     return _Source(str(file), values, file.parent.parent)
+
+
+def _toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(_text_of(file))
+    except ValueError as error:
+        raise SettingsError(f"{file} is not TOML: {error}.") from error
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except OSError as error:
+        raise SettingsError(f"{file} can't be read: {error.strerror}.") from error
 
 
 def _as_text(value: Any) -> str:

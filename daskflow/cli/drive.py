@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import inspect
 import json
 import os
 import secrets
 import signal
 import time
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from daskflow.cli.entry import Invocation
     from daskflow.client.indexer import Indexer
+    from daskflow.clusters import Purpose
     from daskflow.dashboard.feed import Feed
     from daskflow.engine.console import Console
     from daskflow.engine.executor import Executor
@@ -97,15 +100,16 @@ def driving_options() -> list[click.Option]:
         click.Option(
             ["--cluster"],
             metavar="NAME|ADDRESS|CLASS",
-            help="Where tasks run: 'local', 'inline' (this process, for debugging), the address of a scheduler "
-            "(tcp://host:port), or a class that starts a cluster (dask_jobqueue.SLURMCluster).  [default: local]",
+            help="Where tasks run: 'local', 'inline' (this process, for debugging), 'ec2' or another profile of daskflow.toml, the "
+            "address of a scheduler (tcp://host:port), or a class that starts a cluster (dask_jobqueue.SLURMCluster).  "
+            "[default: local]",
         ),
         click.Option(
             ["--cluster-option", "cluster_options"],
             metavar="NAME=VALUE",
             multiple=True,
             callback=_cluster_options,
-            help="What the class is called with; JSON, else a text. Any number of times.",
+            help="What the class is called with, or a key of the profile; JSON, else a text. Any number of times.",
         ),
         click.Option(
             ["--max-workers"],
@@ -249,7 +253,18 @@ def check_cluster(invocation: Invocation, options: Options) -> None:
     if cluster not in (LOCAL, INLINE) or options.cluster_options:
         from daskflow.clusters import open_cluster
 
-        open_cluster(cluster, None, options.cluster_options)
+        open_cluster(
+            cluster, None, options.cluster_options, _purpose(invocation, invocation.store, click.echo)
+        )
+
+
+def _purpose(invocation: Invocation, store: str, tell: Callable[[str], None]) -> Purpose:
+    """What the cluster of a run is for."""
+    from daskflow.clusters import Purpose
+
+    file = inspect.getsourcefile(invocation.flow_class)
+    folder = Path(file).parent if file else Path.cwd()
+    return Purpose(folder, store, invocation.settings.username(), tell)
 
 
 @contextlib.contextmanager
@@ -397,9 +412,9 @@ def _executor(
     from daskflow.engine.on_dask import DaskExecutor, on_all_workers
     from daskflow.engine.regions import needs
 
-    client = opened.enter_context(
-        open_cluster(cluster, options.max_workers or invocation.settings.max_workers, options.cluster_options)
-    )
+    slots = options.max_workers or invocation.settings.max_workers
+    purpose = _purpose(invocation, run.store, console.notice)
+    client = opened.enter_context(open_cluster(cluster, slots, options.cluster_options, purpose))
     if not client.scheduler.address.startswith("inproc://"):
         from daskflow.clusters import fit
 

@@ -12,6 +12,7 @@ from daskflow.cli.entry import LazyCommands, carry_out
 daskflow = LazyCommands(
     {
         "chaos": "daskflow.cli.chaos:chaos",
+        "cluster": "daskflow.cli.cluster:cluster",
         "code": "daskflow.cli.code:code",
         "sql": "daskflow.cli.sql:sql",
         "ui": "daskflow.cli.ui:ui",

@@ -23,8 +23,8 @@ def run_security() -> Any:
     return Security(tls_ca_file=certificate, require_encryption=True, **credentials)
 
 
-def self_signed() -> tuple[str, str]:
-    """A new certificate and its key, both PEM."""
+def self_signed(valid: timedelta = VALID) -> tuple[str, str]:
+    """A new certificate that is valid for so long, and its key; both PEM."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -39,7 +39,7 @@ def self_signed() -> tuple[str, str]:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))  # clocks differ
-        .not_valid_after(now + VALID)
+        .not_valid_after(now + valid)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

@@ -132,7 +132,7 @@ def test_a_flow_runs_on_a_cluster_of_a_class_which_ends_with_the_run(
         ("distributed.LokalCluster", {}, "'LokalCluster' of the module distributed does not exist"),
         ("distributed.__version__", {}, "'__version__' of the module distributed is a str, no class"),
         ("local", {"n": 1}, "'local' is none"),
-        ("tcp://127.0.0.1:1", {"n": 1}, "--cluster-option is for a cluster that is named by its class"),
+        ("tcp://127.0.0.1:1", {"n": 1}, "--cluster-option is for a class or a profile"),
         ("lokal", {}, "There is no cluster 'lokal'"),
     ],
 )

@@ -1,0 +1,200 @@
+"""``daskflow cluster``: clusters in EC2 that stay, and what there is of others."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from daskflow import settings
+from daskflow.errors import ClusterError
+
+if TYPE_CHECKING:
+    from daskflow.clusters.ec2_account import Account
+    from daskflow.clusters.profiles import Ec2Profile
+
+REGION = click.option("--region", metavar="REGION", help="Where to look, if it is not that of a profile.")
+
+
+@click.group()
+def cluster() -> None:
+    """Clusters in EC2: NAME is a profile [cluster.NAME] of daskflow.toml, here or in a folder above, or of yours.
+
+    They are found by their tags, in EC2 itself: whoever has the account's credentials sees and ends them.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(
+                number, signal.default_int_handler
+            )  # what a command has started it ends, as after Ctrl-C
+
+
+@cluster.command()
+@click.argument("name")
+def check(name: str) -> int:
+    """See whether a profile fits the account: permissions, quota, subnet, image. Nothing is started."""
+    from daskflow.clusters.ec2_check import findings
+
+    profile = _profile(name)
+    is_good = True
+    for what, found, as_it_should in findings(_account(profile), profile, _user()):
+        is_good &= as_it_should
+        click.echo(f"{'ok    ' if as_it_should else 'FAILED'}  {what}: {found}")
+    return 0 if is_good else 1
+
+
+@cluster.command()
+@click.argument("name")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="How many.  [default: the profile's min_workers, or 1]"
+)
+def up(name: str, workers: int | None) -> None:
+    """Start a cluster that stays, for runs with --cluster NAME of everybody who has the profile."""
+    from daskflow.clusters import ec2_shared
+
+    profile = _profile(name)
+    number = workers or max(profile.min_workers, 1)
+    if number > profile.max_workers:
+        raise click.UsageError(f"The profile '{name}' allows {profile.max_workers} workers (max_workers).")
+    ec2_shared.start(_account(profile), profile, _user(), number)
+    click.echo(
+        f"The cluster '{name}' is up. Without a task for {profile.idle_timeout // 60} minutes, and after {profile.lifetime // 3600} "
+        f"hours in any case, it ends itself; 'daskflow cluster down {name}' ends it now."
+    )
+
+
+@cluster.command()
+@REGION
+def ls(region: str | None) -> None:
+    """List all clusters in EC2 that daskflow started, those of single runs included."""
+    from daskflow.clusters import ec2_fleet
+
+    rows = [("NAME", "OWNER", "SINCE", "FOR", "MACHINES", "ID")]
+    for region_name in _regions(region):
+        account = _in_region(region_name)
+        for each in ec2_fleet.clusters(account):
+            what = "everybody" if each.shared else "a run"
+            if each.scheduler is None:
+                what += ", without scheduler"
+            rows.append((each.name, each.owner, each.created, what, str(len(each.machines)), each.id))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows if len(rows) > 1 else ():
+        click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    if len(rows) == 1:
+        click.echo("There is no cluster.")
+
+
+@cluster.command()
+@click.argument("name")
+@click.argument("workers", type=click.IntRange(min=0))
+def scale(name: str, workers: int) -> None:
+    """Let a cluster that stays have so many WORKERS; idle ones go first."""
+    from daskflow.clusters import ec2_shared
+
+    profile = _profile(name)
+    if workers > profile.max_workers:
+        raise click.UsageError(f"The profile '{name}' allows {profile.max_workers} workers (max_workers).")
+    before, after = ec2_shared.scale(_account(profile), profile, _user(), workers)
+    click.echo(f"The cluster '{name}' had {before} workers, and gets {after}.")
+
+
+@cluster.command()
+@click.argument("name")
+@click.option(
+    "--console", is_flag=True, help="What its machines wrote while they booted, as far as EC2 has it."
+)
+def logs(name: str, console: bool) -> None:
+    """Show what scheduler and workers of a cluster that stays have written."""
+    from daskflow.clusters import ec2_fleet, ec2_shared
+
+    profile = _profile(name)
+    account = _account(profile)
+    found = ec2_shared.named(account, name)
+    if console:
+        for machine in found.machines:
+            click.echo(f"--- {machine}\n{ec2_fleet.console_output(account, machine)}")
+        return
+    with ec2_shared.connected(account, profile, found) as client:
+        for who, line in ec2_shared.logs(client):
+            click.echo(f"[{who}] {line}")
+
+
+@cluster.command()
+@click.argument("name")
+def dashboard(name: str) -> None:
+    """Let the dashboard of a cluster that stays be seen on this machine, until Ctrl-C."""
+    from daskflow.clusters import ec2_shared
+    from daskflow.clusters.tunnel import dashboard_of
+
+    profile = _profile(name)
+    account = _account(profile)
+    found = ec2_shared.named(account, name)
+    with ec2_shared.connected(account, profile, found) as client, dashboard_of(client) as link:
+        click.echo(f"{link} until Ctrl-C.")
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
+
+
+@cluster.command()
+@click.argument("name", required=False)
+@click.option("--all", "every", is_flag=True, help="All clusters of yours, those of runs included.")
+@click.option("--owner", metavar="USER", help="With --all: those of somebody else.")
+@REGION
+def down(name: str | None, every: bool, owner: str | None, region: str | None) -> None:
+    """End the cluster NAME that stays, or --all; remove what is left of others that are gone."""
+    from daskflow.clusters import ec2_fleet
+
+    if (name is None) == (not every):
+        raise click.UsageError("Give either the NAME of a cluster, or --all.")
+    wanted = {"owner": owner or _user()} if every else {"cluster": str(name), "shared": "yes"}
+    number = 0
+    for region_name in _regions(region):
+        account = _in_region(region_name)
+        for each in ec2_fleet.clusters(account, **wanted):
+            each.end(account)
+            number += 1
+            click.echo(f"The cluster '{each.name}' of {each.owner} has ended: {len(each.machines)} machines.")
+        for group in ec2_fleet.remove_abandoned_groups(account):
+            click.echo(f"The security group {group} was left by a cluster that is gone; it is removed.")
+    if not number and not every:
+        raise ClusterError(f"No cluster '{name}' is up.")
+
+
+def _profile(name: str) -> Ec2Profile:
+    from daskflow.clusters import profiles
+
+    profile = profiles.find(name, Path.cwd(), {})
+    if profile is None:
+        known = profiles.suggestion(name, {*profiles.names(Path.cwd()), profiles.EC2})
+        raise ClusterError(f"No daskflow.toml from here upwards has a profile [cluster.{name}]. {known}")
+    if not isinstance(profile, profiles.Ec2Profile):
+        raise ClusterError(
+            f"The profile '{name}' is a class, {profile.path}; these commands are for kind = \"ec2\"."
+        )
+    return profile
+
+
+def _account(profile: Ec2Profile) -> Account:
+    return _in_region(profile.region)
+
+
+def _in_region(region: str | None) -> Account:
+    from daskflow.clusters.ec2_account import Account
+
+    return Account(region)
+
+
+def _regions(region: str | None) -> list[str | None]:
+    """Where clusters may be: in the region that is given, else in those of the profiles that can be read, else in that of the SDKs."""
+    if region:
+        return [region]
+    tables = settings.cluster_tables(Path.cwd()).values()
+    named = {each.values.get("region") for each in tables if each.values.get("kind") == "ec2"}
+    return sorted(named, key=str) or [None]
+
+
+def _user() -> str:
+    return settings.load().username()

@@ -1,0 +1,217 @@
+"""Clusters that stay: found by their tags, used by many, ended by anybody with the credentials."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from daskflow import Task, default_namespace, namespace
+from tests.ec2.simulator import PATIENCE, ROOT
+from tests.ec2.tables import toml
+from tests.watching import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from s3server import Bucket
+
+    from tests.ec2.gate import Gate
+    from tests.ec2.simulator import Cloud
+
+pytestmark = pytest.mark.timeout(300)
+FLOW = """
+    import os
+    from daskflow import FlowSpec, step
+
+
+    class F(FlowSpec):
+        @step
+        def start(self):
+            self.home = os.environ["HOME"]
+            self.next(self.end)
+
+        @step
+        def end(self):
+            pass
+
+
+    if __name__ == "__main__":
+        F()
+"""
+TOOL = [sys.executable, "-c", "from daskflow.cli.tool import main; main()"]
+
+
+@pytest.fixture
+def every_namespace() -> Iterator[None]:
+    namespace(None)
+    yield
+    default_namespace()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, cloud: Cloud) -> Path:
+    (tmp_path / "flow.py").write_text(textwrap.dedent(FLOW))
+    configure(tmp_path, cloud)
+    return tmp_path
+
+
+def configure(folder: Path, cloud: Cloud, **more: Any) -> None:
+    (folder / "daskflow.toml").write_text(toml({"team": cloud.profile(max_workers=3) | more}))
+
+
+def environment(user: str) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": ROOT, "DASKFLOW_USER": user}
+
+
+def tool(folder: Path, *words: str, user: str = "ada", fails: bool = False) -> str:
+    """What ``daskflow cluster`` prints."""
+    done = subprocess.run(
+        [*TOOL, "cluster", *words],
+        cwd=folder,
+        env=environment(user),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (done.returncode != 0) == fails, done.stdout
+    assert "Traceback" not in done.stdout
+    return done.stdout
+
+
+def run(folder: Path, bucket: Bucket, user: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "flow.py", "--datastore", bucket.url(user), "run", "--cluster", "team"],
+        cwd=folder,
+        env=environment(user),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.usefixtures("every_namespace")
+def test_a_cluster_that_stays_is_used_by_two_people_and_ended_by_either(
+    folder: Path, bucket: Bucket, cloud: Cloud
+):
+    assert "The cluster 'team' is up." in tool(folder, "up", "team")
+    assert "'team' of ada is up already" in tool(folder, "up", "team", user="bob", fails=True)
+
+    runs = {user: run(folder, bucket, user) for user in ("ada", "bob")}
+    outputs = {user: each.communicate(timeout=PATIENCE)[0] for user, each in runs.items()}
+
+    for user, each in runs.items():
+        assert each.returncode == 0, outputs[user]
+        assert "The cluster 'team' of ada is up, since" in outputs[user]
+        home = Task("F/1/start/0", store=bucket.url(user)).data.home
+        assert Path(home).parent == cloud.folder
+    assert len(cloud.shown) == 2
+    assert "'team' of ada has ended: 2 machines" in tool(folder, "down", "team", user="bob")
+    assert cloud.left() == []
+
+
+@pytest.mark.slow
+def test_a_cluster_that_stays_is_looked_at_and_scaled_by_anybody(folder: Path, cloud: Cloud):
+    tool(folder, "up", "team")
+
+    assert "had 1 workers, and gets 2" in tool(folder, "scale", "team", "2", user="bob")
+    wait_until(lambda: len(cloud.running("worker")) == 2, PATIENCE)
+    listed = tool(folder, "ls", user="bob").splitlines()[1].split()
+    assert (listed[:2], listed[3:5]) == (["team", "ada"], ["everybody", "3"])
+    assert "[scheduler]" in tool(folder, "logs", "team")
+    assert f"--- {cloud.running('scheduler')[0].id}" in tool(folder, "logs", "team", "--console")
+    assert "gets 1" in tool(folder, "scale", "team", "1")
+    wait_until(lambda: len(cloud.running("worker")) == 1, PATIENCE)
+
+    tool(folder, "down", "team", user="bob")
+    assert cloud.left() == []
+    assert "There is no cluster." in tool(folder, "ls")
+    assert "No cluster 'team' is up" in tool(folder, "down", "team", fails=True)
+
+
+@pytest.mark.slow
+def test_its_dashboard_is_seen_on_this_machine(folder: Path, cloud: Cloud):
+    tool(folder, "up", "team")
+
+    with subprocess.Popen(
+        [*TOOL, "cluster", "dashboard", "team"],
+        cwd=folder,
+        env=environment("bob"),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as shown:
+        assert shown.stdout is not None
+        link = shown.stdout.readline().split()[0]
+        with urllib.request.urlopen(link, timeout=30) as page:
+            assert "Dask" in page.read().decode()
+        shown.send_signal(signal.SIGINT)
+        assert shown.wait(30) == 0
+
+    tool(folder, "down", "--all")
+
+
+@pytest.mark.parametrize("order", [signal.SIGINT, signal.SIGTERM])
+def test_a_start_that_is_stopped_leaves_nothing(folder: Path, cloud: Cloud, order: signal.Signals):
+    cloud.boots = False
+    with subprocess.Popen([*TOOL, "cluster", "up", "team"], cwd=folder, env=environment("ada")) as started:
+        wait_until(lambda: cloud.shown, PATIENCE)
+        started.send_signal(order)
+        assert started.wait(60) == 130
+
+    assert cloud.left() == []
+
+
+@pytest.mark.slow
+def test_a_worker_that_ec2_refuses_ends_what_was_started(folder: Path, cloud: Cloud, gate: Gate):
+    gate.refuses = lambda action, _, count: (
+        "VcpuLimitExceeded" if (action, count) == ("RunInstances", 3) else None
+    )
+
+    output = tool(folder, "up", "team", "--workers", "3", fails=True)
+
+    assert "A quota of your account in us-east-1 is used up" in output
+    assert cloud.left() == []
+
+
+@pytest.mark.slow
+def test_no_more_workers_are_added_than_may_be(folder: Path, cloud: Cloud):
+    configure(folder, cloud, max_machines=3)
+    tool(folder, "up", "team")
+
+    assert "allows 3 workers (max_workers)" in tool(folder, "scale", "team", "4", fails=True)
+    assert "2 workers more are more machines than may be" in tool(folder, "scale", "team", "3", fails=True)
+
+    assert len(cloud.shown) == 2
+    tool(folder, "down", "team")
+
+
+def test_a_profile_is_checked_against_the_account_and_nothing_starts(folder: Path, cloud: Cloud, gate: Gate):
+    good = tool(folder, "check", "team")
+    gate.refuses = lambda action, *_: "UnauthorizedOperation" if action == "CreateSecurityGroup" else None
+    denied = tool(folder, "check", "team", fails=True)
+    configure(folder, cloud, worker_instance_type="m7g.large")
+    unfit = tool(folder, "check", "team", fails=True)
+
+    assert "FAILED" not in good
+    assert f"t3.small ({cloud.ami}, 2 threads) in {cloud.subnet} of {cloud.vpc}" in good
+    assert "ok      scheduler: can be started" in good
+    assert "FAILED  security group: Your AWS credentials don't allow ec2:CreateSecurityGroup" in denied
+    assert "FAILED  image, types and subnet: " in unfit
+    assert "m7g.large is arm64" in unfit
+    assert cloud.shown == set()
+
+
+def test_what_is_no_profile_of_ec2_is_told(folder: Path):
+    assert "has a profile [cluster.teem]. Did you mean 'team'?" in tool(folder, "up", "teem", fails=True)
+    (folder / "daskflow.toml").write_text('[cluster.hpc]\nclass = "a.B"')
+    assert "The profile 'hpc' is a class, a.B" in tool(folder, "up", "hpc", fails=True)
+    assert "Give either the NAME of a cluster, or --all" in tool(folder, "down", fails=True)
