@@ -12,6 +12,7 @@ from benchmarks import (
     chain,
     client,
     commands,
+    ec2,
     foreach,
     frame,
     hello,
@@ -51,6 +52,7 @@ BENCHMARKS: dict[str, Callable[[Bench], list[Line]]] = {
     "scheduler": scheduler.measure,
     "watched": watched.measure,
     "remote": remote.measure,
+    "ec2": ec2.measure,
     "s3": s3.measure,
     "peers": peers.measure,
 }

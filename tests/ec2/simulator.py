@@ -239,12 +239,12 @@ class Cloud:
 
 
 @contextlib.contextmanager
-def cloud_of(bucket: Bucket) -> Iterator[Cloud]:
+def cloud_of(bucket: Bucket, kind: type[Cloud] = Cloud) -> Iterator[Cloud]:
     """A cloud at a bucket's server, whose machines reach the bucket."""
     import boto3
 
     with tempfile.TemporaryDirectory(prefix="cloud-") as folder:
-        cloud = Cloud(bucket.server, Path(folder), boto3.client("ec2"))
+        cloud = kind(bucket.server, Path(folder), boto3.client("ec2"))
         thread = threading.Thread(target=cloud.run)
         thread.start()
         try:
