@@ -75,7 +75,7 @@ def union_of(
         Whether all others are wanted too, for the sake of their names: of one that can't be had only the columns in front.
 
     Raises :class:`DataException` if the tables of different tasks do not go together, or one that is wanted by its name
-    is a pickle in some of the tasks; :class:`DataMissing` if a file is gone or damaged.
+    is a pickle in some of the tasks, or in all; :class:`DataMissing` if a file is gone or damaged.
     """
     artifacts = None if others else {name.rstrip("_") for name in wanted}
     parts: dict[str, list[Part]] = defaultdict(list)
@@ -83,11 +83,13 @@ def union_of(
         for name, part in _parts(store, step, artifacts):
             parts[name].append(part)
     taken: set[str] = set()
+    served: set[str] = set()
     for artifact in sorted(parts):
         tables = [part for part in parts[artifact] if part.ref.encoding == "parquet"]
         if not tables:
             continue
         name = free_name(artifact, taken)
+        served.add(name.lower())
         if name.lower() in wanted:
             _refuse_pickles(f"{step}.{name}", parts[artifact])
             yield name, _union(f"{step}.{name}", stores[0].storage, tables)
@@ -96,6 +98,9 @@ def union_of(
                 yield name, _union(f"{step}.{name}", stores[0].storage, tables)
             except (DataException, DataMissing):
                 yield name, _front(_tags(tables)).empty_table()
+    for artifact in sorted(parts):
+        if artifact.lower() in wanted and artifact.lower() not in served:
+            _refuse_pickles(f"{step}.{artifact}", parts[artifact])
 
 
 def _refuse_pickles(name: str, parts: list[Part]) -> None:
@@ -217,9 +222,14 @@ def _read_parts(storage: Storage, parts: list[Part], tags: dict[str, str]) -> pa
 
     groups = [part.ref.info["row_group"] for part in parts]
 
+    path = str(parts[0].ref.path)
+
     def read() -> pa.Table:
-        with storage.open(str(parts[0].ref.path)) as opened, undamaged():
-            return pq.ParquetFile(arrow_file(opened)).read_row_groups(groups)
+        try:
+            with storage.open(path) as opened, undamaged():
+                return pq.ParquetFile(arrow_file(opened)).read_row_groups(groups)
+        except DataMissing as error:
+            raise DataMissing(f"{storage.locate(path)}: {error.message}") from error
 
     table = retried(read).replace_schema_metadata(None)
     counts = [part.ref.info["rows"] for part in parts]

@@ -6,7 +6,8 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from daskflow.errors import DataException, DataMissing
+from daskflow.errors import DataException, DataMissing, StoreError
+from daskflow.store.retries import retried
 from daskflow.store.serializers.parquet import undamaged
 
 if TYPE_CHECKING:
@@ -157,9 +158,28 @@ def _require_rows_of_files(refs: Iterable[ArtifactRef]) -> None:
 
 
 def schema_of(fragment: ds.ParquetFileFragment) -> pa.Schema:
-    """The schema of a file. Raises :class:`DataMissing` if it is gone or damaged."""
+    """The schema of a file.
+
+    Raises :class:`DataMissing` if it is gone or damaged, :class:`StoreError` if it can't be read.
+    """
+    return retried(lambda: _read_schema(fragment))
+
+
+def _read_schema(fragment: ds.ParquetFileFragment) -> pa.Schema:
     try:
         with undamaged():
             return fragment.physical_schema
     except FileNotFoundError as error:
-        raise DataMissing(f"The file of a table is missing: {fragment.path}.") from error
+        raise DataMissing(f"The file of a table is missing: {_place(fragment)}.") from error
+    except DataMissing as error:
+        raise DataMissing(f"{_place(fragment)}: {error.message}") from error
+    except OSError as error:
+        raise StoreError(f"Can't read {_place(fragment)}: {error.strerror or error}.") from error
+
+
+def _place(fragment: ds.ParquetFileFragment) -> str:
+    """What a person calls its file."""
+    import pyarrow.fs as pafs
+
+    is_local = isinstance(fragment.filesystem, pafs.LocalFileSystem)
+    return str(fragment.path) if is_local else f"s3://{fragment.path}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import pytest
 from pyarrow import fs
 
 from daskflow import DataArtifact, Task, namespace
+from daskflow.errors import DataMissing
 from daskflow.pathspec import TaskName, TaskRange
 from daskflow.store.artifacts import ArtifactWriter, shared_tables
 from daskflow.store.chunks import Chunk, encoded
@@ -261,3 +263,31 @@ def test_records_of_chunks_are_on_their_way_at_once(bucket: Bucket, proxy: Proxy
 
     assert RunStore(storage_at(url), "F", "1").tasks("work") == ["0", "1", "2", "3"]
     assert not alone
+
+
+def test_a_dataset_that_s3_does_not_serve_is_told_of_and_asked_for_again(
+    bucket: Bucket, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+):
+    task = saved(f"{bucket.url()}?endpoint_url={proxy.address}", table=pd.DataFrame({"x": [1, 2]}))
+    told: list[str] = []
+    monkeypatch.setattr("daskflow.store.retries.tell", told.append)
+    path = task.artifacts.table.path
+
+    proxy.plan = lambda asked: "SlowDown" if asked.key.endswith("table.parquet") and not told else None
+
+    assert task.artifacts.table.dataset().to_table().num_rows == 2
+    assert len(told) == 1
+    assert told[0].startswith(f"Can't read {path}: ")
+
+
+def test_a_dataset_whose_file_is_gone_or_damaged_is_named(bucket: Bucket):
+    task = saved(bucket.url(), gone=pd.DataFrame({"x": [1]}), cut=pd.DataFrame({"x": [2]}))
+    gone, cut = task.artifacts.gone, task.artifacts.cut
+    bucket.client.delete_object(Bucket=bucket.name, Key=gone.path.removeprefix(f"s3://{bucket.name}/"))
+    bucket.client.put_object(
+        Bucket=bucket.name, Key=cut.path.removeprefix(f"s3://{bucket.name}/"), Body=b"PAR1" * 9
+    )
+
+    for table in (gone, cut):
+        with pytest.raises(DataMissing, match=re.escape(str(table.path))):
+            table.dataset()

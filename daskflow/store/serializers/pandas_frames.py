@@ -8,15 +8,20 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from daskflow.store.serializers.json_value import is_exact
-from daskflow.store.serializers.pandas_exact import column_refusal
+from daskflow.store.serializers.pandas_exact import MAX_CATEGORIES, column_refusal
 from daskflow.store.serializers.pandas_labels import (
     describe_columns,
     describe_index,
     index_levels,
     is_label,
+    kept_levels,
     label_difference,
+    labels_say_entries,
+    level_difference,
+    level_freq,
     restore_columns,
     restore_index,
+    restore_level,
 )
 from daskflow.store.serializers.pandas_types import (
     arrow_type,
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
 
 MAX_ATTRS = 16_384
 _CATEGORIES = "daskflow.categories."
+_LEVELS = "daskflow.levels."
 
 
 def plan(value: pd.DataFrame | pd.Series[Any]) -> TablePlan | str:
@@ -65,7 +71,7 @@ def restore(columns: list[Any], metadata: Mapping[bytes, bytes], info: Mapping[s
         packed = metadata.get(f"{_CATEGORIES}{position}".encode())
         arrays.append(from_arrow(columns.pop(0), dtype, unpack_array(packed) if packed else None))
     width = len(spec["dtypes"])
-    index = restore_index(spec["index"], arrays[width:])
+    index = restore_index(spec["index"], arrays[width:], _own_levels(spec["index"], metadata))
     data = {
         # pandas guesses a dtype for objects unless told not to.
         i: pd.Series(a, index=index, dtype=object, copy=False) if spec["dtypes"][i] == "object" else a
@@ -77,6 +83,23 @@ def restore(columns: list[Any], metadata: Mapping[bytes, bytes], info: Mapping[s
     frame.columns = restore_columns(spec["columns"])
     found = frame if spec["kind"] == "pandas.DataFrame" else frame.iloc[:, 0].rename(spec["name"])
     found.attrs = json.loads(json.dumps(spec["attrs"]))
+    return found
+
+
+def _own_levels(spec: Mapping[str, Any], metadata: Mapping[bytes, bytes]) -> dict[int, Any]:
+    """The levels of an index that its file has."""
+    import pyarrow as pa
+
+    found = {}
+    for i in range(len(spec.get("levels", []))):
+        text = metadata.get(f"{_LEVELS}{i}".encode())
+        if text is not None:
+            kept = json.loads(text)
+            entries = None
+            if kept["entries"] is not None:
+                column = pa.chunked_array([unpack_array(kept["entries"])])
+                entries = restore_level(from_arrow(column, kept["dtype"], None), kept["dtype"])
+            found[i] = entries, kept["freq"]
     return found
 
 
@@ -104,6 +127,7 @@ def some_columns(
         for new, old in enumerate(kept)
         if (key := f"{_CATEGORIES}{old}".encode()) in metadata
     }
+    moved |= {key: value for key, value in metadata.items() if key.startswith(_LEVELS.encode())}
     less = spec | {
         "dtypes": [spec["dtypes"][place] for place in places],
         "columns": spec["columns"] | {"labels": [all_labels[place] for place in places]},
@@ -130,18 +154,68 @@ def _plan_frame(frame: pd.DataFrame, about: dict[str, Any], owner: Any = None) -
         if reason:
             return f"{_place(frame, position)} {reason}"
     dtypes = [describe(part.dtype) for part in values[: frame.shape[1]]]
+    kept = _kept(frame.index)
+    if isinstance(kept, str):
+        return kept
     spec = about | {"columns": columns, "index": index, "dtypes": dtypes, "attrs": owner.attrs}
-    return _checked_plan(frame, spec, values, kinds)
+    return _checked_plan(frame, spec, values, kinds, kept)
+
+
+def _kept(index: Any) -> dict[int, tuple[pa.Array | None, str | None]] | str:
+    """What the labels of an index do not say of its levels, entries and frequency, or why it can't be kept."""
+    levels = kept_levels(index)
+    if isinstance(levels, str):
+        return levels
+    found = {}
+    for i, level in levels.items():
+        entries = None if labels_say_entries(index, i) else _entries(level)
+        if isinstance(entries, str):
+            return f"level {i} of the index {entries}"
+        freq = level_freq(level)
+        found[i] = entries, None if freq is None else freq.freqstr
+    return found
+
+
+def _level_texts(index: Any, kept: dict[int, tuple[pa.Array | None, str | None]]) -> dict[str, str]:
+    """What :func:`_kept` found, for the metadata of the file."""
+    return {
+        f"{_LEVELS}{i}": json.dumps(
+            {
+                "dtype": describe(index.levels[i].dtype),
+                "entries": None if entries is None else pack_array(entries).decode(),
+                "freq": freq,
+            }
+        )
+        for i, (entries, freq) in kept.items()
+    }
+
+
+def _entries(level: Any) -> pa.Array | str:
+    """The entries of a level, as many as the footer of a file can have, or why there are none."""
+    values = values_of(level)
+    kind = arrow_type(values)
+    reason = column_refusal(values, kind)
+    if reason:
+        return reason
+    if level.memory_usage(deep=True) > MAX_CATEGORIES:
+        return f"has {len(level):,} entries, of which some have no rows or which are not sorted"
+    return to_arrow(values, kind)
 
 
 def _checked_plan(
-    frame: pd.DataFrame, spec: dict[str, Any], values: list[Any], kinds: list[Any]
+    frame: pd.DataFrame,
+    spec: dict[str, Any],
+    values: list[Any],
+    kinds: list[Any],
+    kept: dict[int, tuple[pa.Array | None, str | None]],
 ) -> TablePlan | str:
     import pandas as pd
 
     schema = _schema(frame, values, kinds)
     if isinstance(schema, str):
         return schema
+    if kept:
+        schema = schema.with_metadata((schema.metadata or {}) | _level_texts(frame.index, kept))
     reason = _probe(frame, spec, schema)
     if reason:
         return reason
@@ -156,12 +230,17 @@ def _checked_plan(
         for position, part in enumerate(values)
         if isinstance(part.dtype, pd.CategoricalDtype)
     }
-    types = [str(kind) for kind in kinds]
+    identity = spec | {"types": [str(kind) for kind in kinds], "categories": categories}
+    if kept:
+        identity["levels_kept"] = {
+            str(i): [None if entries is None else hash_array(entries), freq]
+            for i, (entries, freq) in kept.items()
+        }
     return TablePlan(
         schema=schema,
         rows=len(frame),
         rows_of=rows_of,
-        about=spec | {"types": types, "categories": categories},
+        about=identity,
         info={"pandas": spec},
     )
 
@@ -237,7 +316,7 @@ def _probe(frame: pd.DataFrame, spec: dict[str, Any], schema: pa.Schema) -> str:
         back = restore(list(table.columns), table.schema.metadata, info)
     except (pa.ArrowException, OSError, TypeError, ValueError, NotImplementedError) as error:
         return f"Parquet can't hold it: {error}"
-    if label_difference(empty.columns, back.columns):
+    if label_difference(empty.columns, back.columns) or level_difference(empty.columns, back.columns):
         return "its column labels would change"
     if label_difference(empty.index, back.index):
         return "its index would change"

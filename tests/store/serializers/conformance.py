@@ -103,6 +103,7 @@ def _pandas(one: Any, other: Any) -> None:
         return
     if isinstance(one, pd.Index):
         pd.testing.assert_index_equal(one, other, exact=True, check_exact=True)
+        _levels(one, other)
         return
     check = pd.testing.assert_frame_equal if isinstance(one, pd.DataFrame) else pd.testing.assert_series_equal
     check(one, other, check_exact=True, check_freq=True, check_flags=True)
@@ -120,6 +121,17 @@ def _pandas(one: Any, other: Any) -> None:
     if isinstance(one, pd.DataFrame):
         pd.testing.assert_index_equal(one.columns, other.columns, exact=True)
         assert list(map(type, one.columns)) == list(map(type, other.columns))
+        _levels(one.columns, other.columns)
+    _levels(one.index, other.index)
+
+
+def _levels(one: Any, other: Any) -> None:
+    """Of a MultiIndex also what its levels hold and no row says."""
+    import pandas as pd
+
+    for left, right in zip(getattr(one, "levels", ()), getattr(other, "levels", ()), strict=True):
+        pd.testing.assert_index_equal(left, right, exact="equiv", check_exact=True)
+        assert getattr(left, "freq", None) == getattr(right, "freq", None)
 
 
 def _polars(one: Any, other: Any) -> None:

@@ -70,6 +70,8 @@ def frames(draw: DrawFn) -> pd.DataFrame:
         frame.index = pd.MultiIndex.from_arrays(
             [draw(columns(rows, True)), range(rows)], names=[draw(LABELS), "n"]
         )
+        if draw(st.booleans()):  # entries of the levels that no row has
+            frame = frame.iloc[draw(st.integers(0, rows)) :]
     frame.attrs = draw(st.dictionaries(st.text(max_size=2), LABELS, max_size=2))
     return frame
 

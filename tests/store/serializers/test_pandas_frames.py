@@ -169,6 +169,23 @@ EXACT_INDEXES: dict[str, Any] = {
     "two levels": pd.MultiIndex.from_arrays(
         [["a", "a", "b"], pd.DatetimeIndex(["2024", "2025", "2027"])], names=["k", None]
     ),
+    "levels of which entries are not used": pd.MultiIndex.from_product([["a", "b", "c"], [1, 2]])[[0, 1, 4]],
+    "levels in an order of their own": pd.MultiIndex(
+        levels=[["z", "a"], [3.5, 1.5]], codes=[[0, 1, -1], [0, 1, 0]], names=["k", "l"]
+    ),
+    "levels with a frequency": pd.MultiIndex.from_product(
+        [_days(tz="Asia/Tokyo"), ["a"]], names=["day", "k"]
+    ),
+    "a level of whole numbers, one of which is missing": pd.MultiIndex.from_arrays(
+        [[7, 300, None], [1, 2, 3]]
+    ),
+    "a level of whole numbers in an order of their own, one of which is missing": pd.MultiIndex(
+        levels=[pd.Index([9, 5, 7], dtype="int16"), ["a"]], codes=[[0, -1, 2], [0, 0, 0]]
+    ),
+    "levels with periods": pd.MultiIndex.from_product([pd.period_range("2024", periods=3, freq="M"), ["a"]]),
+    "a level of dates that are not used": pd.MultiIndex.from_product(
+        [[dt.date(2024, 1, day) for day in range(1, 5)], ["a"]]
+    )[:3],
     "named like a column": pd.Index([1, 2, 3], name="x"),
     "named by a number": pd.Index([1, 2, 3], name=0),
 }
@@ -180,6 +197,7 @@ EXACT_LABELS: dict[str, Any] = {
     "named": pd.Index(["a", "b"], name="columns"),
     "object": pd.Index(["a", "b"], dtype=object),
     "levels": pd.MultiIndex.from_tuples([("a", 1), ("a", 2)], names=["u", None]),
+    "levels in an order of their own": pd.MultiIndex(levels=[["z", "a"], [2, 1, 3]], codes=[[0, 1], [1, 0]]),
     "int and str": pd.Index([1, "a"], dtype=object),
     "bool": [True, False],
     "float": [0.5, 1.0],
@@ -237,6 +255,18 @@ def test_column_labels_come_back_exactly(labels: Any) -> None:
         (
             pd.DataFrame({"a": [1, 2]}, index=pd.date_range("2024", periods=2, freq=pd.DateOffset(months=1))),
             "the index has frequency",
+        ),
+        (
+            pd.DataFrame(
+                {"a": [1]}, index=pd.MultiIndex(levels=[pd.CategoricalIndex(["b"], ["a", "b"])], codes=[[0]])
+            ),
+            "level 0 of the index has entries",
+        ),
+        (
+            pd.DataFrame(
+                {"a": [1, 2]}, index=pd.MultiIndex(levels=[[2**53 + 1], ["a"]], codes=[[0, -1], [0, 0]])
+            ),
+            "level 0 of the index has whole numbers",
         ),
         (
             pd.DataFrame({"a": [1]}, index=pd.Index([(1, "a")], tupleize_cols=False)),
