@@ -425,8 +425,7 @@ def test_a_foreach_value_of_ten_megabytes_is_shown_cut(tmp_path: Path):
 
     values = Followed(written.store).model.tasks("fit")[0]["value"]
 
-    assert values[1] == "z" * 199 + "…"
-    assert len(values[0]) <= 200
+    assert values == ["y" * 199 + "…", "z" * 199 + "…"]
 
 
 @pytest.mark.parametrize("columns", [2, 20_000])
