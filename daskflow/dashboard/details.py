@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from daskflow.client.rows import facts_of
-from daskflow.dashboard.heads import command
+from daskflow.dashboard.heads import command, error_of
 from daskflow.dashboard.task_rows import cut, readable
 from daskflow.errors import DamagedRecord, DaskflowException, NotFound, StoreError
 from daskflow.pathspec import TaskName, TaskRange, TaskSet, task_id
@@ -36,7 +36,7 @@ def detail(store: RunStore, step: str, task: str, *, begun: bool = False) -> dic
     """What there is to know of a task.
 
     ``state`` (``done``, ``reused``, ``failed``, ``stopped``, ``running``, ``lost`` or ``waiting``) and the other facts of its row; ``attempts``, those that failed;
-    ``error`` of the last one, with ``stacktrace``; ``logs`` by stream, each with ``lines``, ``bytes`` and whether it is ``cut``;
+    ``error`` of the last one, with ``stacktrace``, also one that was caught; ``logs`` by stream, each with ``lines``, ``bytes`` and whether it is ``cut``;
     ``parents`` and ``children``: names of tasks or of neighbours, ``fit/0..9``; ``artifacts``; ``commands``; and ``damaged``:
     what can't be read.
 
@@ -55,7 +55,7 @@ def detail(store: RunStore, step: str, task: str, *, begun: bool = False) -> dic
         {"attempt": each.attempt, "started": facts_of(each)["started"].timestamp(), "seconds": each.seconds, "error": _told(each)}
         for each in failed
     ]  # fmt: skip
-    error = last.error if last is not None and not last.ok else None
+    error = last.error if last is not None else None
     found["error"] = (
         {key: readable(str(value)[-LONGEST_TRACEBACK:]) for key, value in error.items()} if error else None
     )
@@ -169,8 +169,7 @@ def _failures(store: RunStore, name: TaskName, damaged: list[str]) -> list[TaskR
 
 
 def _told(record: TaskRecord) -> str:
-    error = record.error or {}
-    return cut(readable(f"{error.get('type', '')}: {error.get('exception', '')}".strip(": ")), LONGEST_VALUE)
+    return cut(readable(error_of(record)), LONGEST_VALUE)
 
 
 def _log(

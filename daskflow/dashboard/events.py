@@ -62,7 +62,7 @@ class Committed:
 
     The columns, of equal length, are those of :data:`daskflow.client.frames.FACTS` and ``value``, the item of the innermost
     foreach as a text; those that are not known may be missing, but for ``task``. After a switch there may be ``to``, the step
-    that was chosen. ``process`` is the first of the tasks for which their process was started.
+    that was chosen; of a task whose failure a decorator dealt with ``caught``, what that was. ``process`` is the first of the tasks for which their process was started.
     """
 
     step: str

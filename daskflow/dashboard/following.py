@@ -12,7 +12,7 @@ from daskflow.client.frames import FACTS
 from daskflow.client.index import read_index
 from daskflow.client.rows import facts_in, facts_of
 from daskflow.dashboard.events import Committed, Failed, Planned, Started, Told
-from daskflow.dashboard.heads import head_of, shown
+from daskflow.dashboard.heads import caught, error_of, head_of, shown
 from daskflow.dashboard.task_rows import LONGEST_TEXT
 from daskflow.errors import DamagedRecord, DaskflowException, StoreError
 from daskflow.pathspec import TaskName, TaskRange
@@ -142,7 +142,7 @@ class Follower:
             self._store.storage.remote
             and self._nothing_follows
             and len(left) > 1
-            and self._graph.is_plain(step)
+            and self._graph.is_indexed(step)
         ):
             self._tried(f"index of {step}", lambda: self._read_index(step, left))
         for batch in _batches(task for task in left if task not in done):
@@ -212,6 +212,7 @@ class Follower:
         columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
         columns["value"] = self._values(records)
         columns["to"] = [_chosen(record.transition or {}) for record in records]
+        columns["caught"] = list(map(caught, records))
         self._tell(Committed(step, columns, "", reused))
         self._done.setdefault(step, set()).update(columns["task"])
         following: Counter[str] = Counter()
@@ -343,10 +344,12 @@ class _Graph:
             for to in step.get("next", ()):
                 self._before.setdefault(to, set()).add(name)
 
-    def is_plain(self, step: str) -> bool:
-        """Whether a step is no switch, and repeats nothing: its tasks' ids are the indices of foreaches."""
+    def is_indexed(self, step: str) -> bool:
+        """Whether an index has all that is told of a step: no switch, nothing that repeats itself, no failure that was caught."""
         found = self.steps.get(step, {})
-        return bool(found) and found.get("type") != "switch" and step not in found.get("next", ())
+        catches = any(each.get("name") == "catch" for each in found.get("decorators", ()))
+        is_plain = found.get("type") != "switch" and step not in found.get("next", ())
+        return bool(found) and is_plain and not catches
 
     def before(self, step: str) -> set[str]:
         """The steps after which a step may come, but for itself."""
@@ -364,14 +367,12 @@ def _chosen(way: dict[str, Any]) -> str | None:
 
 
 def _failure(record: TaskRecord, again: bool, value: str | None) -> Failed:
-    error = record.error or {}
-    text = f"{error.get('type', '')}: {error.get('exception', '')}".strip(": ")
     facts = facts_of(record)
     return Failed(
         record.step,
         record.task,
         record.attempt,
-        text,
+        error_of(record),
         facts["started"].timestamp(),
         record.seconds,
         str(facts["worker"] or ""),

@@ -205,10 +205,9 @@ class RunModel:
         known = [(began, began + took) for began, took in times if not isnan(began + took)]
         if not known:
             return
-        ended = max(end for _, end in known)
-        bar = Bar(
-            min(began for began, _ in known), ended, step.name, "done", rows.ids[places[0]], len(places)
-        )
+        began, ended = min(began for began, _ in known), max(end for _, end in known)
+        state = "failed" if places[0] in rows.error else "done"  # also if a decorator has dealt with that
+        bar = Bar(began, ended, step.name, state, rows.ids[places[0]], len(places))
         self._timeline.add(rows.worker_of(places[0]), bar)
 
     def _failed(self, event: Failed) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from daskflow.client.rows import facts_in, facts_of
 from daskflow.dashboard.events import Back, Committed, Failed, Lines, Planned, Progress, Started, Told
-from daskflow.dashboard.heads import shown
+from daskflow.dashboard.heads import caught, shown
 from daskflow.dashboard.step_model import MOST_ROWS
 from daskflow.errors import DaskflowException
 from daskflow.pathspec import TaskRange, TaskSet
@@ -180,6 +180,7 @@ class Narrator:
             facts[name] = facts[name].timestamp()
         facts["value"] = self._values.of(record.stack)
         facts["to"] = _chosen(record.transition)
+        facts["caught"] = caught(record)
         return {name: [value] for name, value in facts.items()}
 
     def _of_chunk(self, chunk: Chunk) -> dict[str, list[Any]]:

@@ -50,7 +50,18 @@ class Followed:
 
     def counts(self, step: str) -> dict[str, int]:
         (found,) = (each for each in self.model.steps() if each["name"] == step)
-        names = ("known", "done", "running", "waiting", "failed", "stopped", "lost", "reused", "retried")
+        names = (
+            "known",
+            "done",
+            "running",
+            "waiting",
+            "failed",
+            "stopped",
+            "lost",
+            "reused",
+            "retried",
+            "caught",
+        )
         return {name: found[name] for name in names if found[name]}
 
 
@@ -407,6 +418,21 @@ def test_tracebacks_and_errors_have_no_codes_of_a_terminal(tmp_path: Path):
     assert found["attempts"][0]["error"] == "E: red␇"
     assert model.tasks("start")[0]["error"] == ["E: red␇"]
     assert model.head()["reason"] == "Task start/0 failed: red"
+
+
+def test_a_failure_that_was_caught_is_shown_with_its_traceback(tmp_path: Path):
+    written = Written(tmp_path, STEPS)
+    split(written, 2)
+    item(written, 0, 2)
+    item(written, 1, 2, error={"type": "E", "exception": "\x1b[31mred", "stacktrace": "a\nb"})
+    written.ended()
+
+    followed = Followed(written.store)
+
+    assert followed.counts("fit") == {"known": 2, "done": 2, "caught": 1}
+    assert followed.model.tasks("fit")[0]["error"] == [None, "caught: E: red"]
+    found = details.detail(written.store, "fit", "1")
+    assert (found["state"], found["error"]["stacktrace"]) == ("done", "a\nb")
 
 
 def test_a_foreach_value_of_ten_megabytes_is_shown_cut(tmp_path: Path):
