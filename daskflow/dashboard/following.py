@@ -14,7 +14,7 @@ from daskflow.client.rows import facts_in, facts_of
 from daskflow.dashboard.events import Committed, Failed, Planned, Started, Told
 from daskflow.dashboard.heads import caught, error_of, head_of, shown
 from daskflow.dashboard.task_rows import LONGEST_TEXT
-from daskflow.errors import DamagedRecord, DaskflowException, StoreError
+from daskflow.errors import DamagedRecord, DaskflowException, NotFound, StoreError
 from daskflow.pathspec import TaskName, TaskRange
 from daskflow.store.layout import PARAMETERS, began_at
 from daskflow.store.records import TaskRecord
@@ -50,6 +50,8 @@ class Follower:
     ----------
     is_over
         Whether at the last look nobody drove the run.
+    is_gone
+        Whether it was not there any more.
     """
 
     def __init__(self, store: RunStore, tell: Callable[[Event], None]) -> None:
@@ -66,7 +68,7 @@ class Follower:
         self._settled: set[str] = set()
         self._has_origin = True
         self._nothing_follows = False
-        self.is_over = False
+        self.is_over = self.is_gone = False
         self._has_all = False
         self._may_come = False
 
@@ -74,6 +76,9 @@ class Follower:
         """Tell what is there that was not told yet. What is damaged is told of, and left out."""
         try:
             head = head_of(self._store)
+        except NotFound:
+            self.is_over = self.is_gone = True
+            return
         except (DaskflowException, *_MALFORMED) as error:
             self.is_over = True
             text = getattr(error, "message", f"The run's record is damaged: {error!r}.")

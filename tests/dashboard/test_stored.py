@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -553,6 +554,26 @@ def test_a_run_that_is_over_is_not_read_whenever_runs_are_listed(tmp_path: Path)
 
     source._read_at = {name: at - OVER_SECONDS for name, at in source._read_at.items()}
     wait_until(lambda: source.runs()[-1]["status"] == "damaged")
+    source.close()
+
+
+def test_a_run_that_was_deleted_is_gone_and_may_come_again(tmp_path: Path):
+    def made() -> None:
+        written = Written(tmp_path, STEPS)
+        split(written, 1)
+        written.ended()
+
+    made()
+    source = StoreSource(str(tmp_path))
+    wait_until(lambda: source.model("F", "1") is not None and source.read("F", "1"))
+    wait_until(lambda: [head["run"] for head in source.runs()] == ["1"])
+
+    shutil.rmtree(tmp_path / "F")
+
+    wait_until(lambda: source.model("F", "1") is None)
+    assert source.runs() == []
+    made()
+    wait_until(lambda: source.model("F", "1") is not None)
     source.close()
 
 
