@@ -2,7 +2,7 @@
 
 Every answer is an object with ``version``, the number of this format: fields may be added to it, and none is taken away or
 changes its meaning as long as the number is the same. Lists are paged by ``offset`` and ``limit``, and say their ``total``.
-What does not exist is status 404, what is asked for wrongly 400, both with ``error``.
+What does not exist is status 404, what is asked for wrongly 400, what is damaged 500, all with ``error``.
 """
 
 from __future__ import annotations

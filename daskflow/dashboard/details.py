@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from daskflow.client.rows import facts_of
 from daskflow.dashboard.heads import command, error_of
 from daskflow.dashboard.task_rows import cut, readable
-from daskflow.errors import DamagedRecord, DaskflowException, NotFound, StoreError
+from daskflow.errors import DamagedRecord, DaskflowException, DataMissing, NotFound, StoreError
 from daskflow.pathspec import TaskName, TaskRange, TaskSet, task_id
 from daskflow.store import tables
 from daskflow.store.layout import PARAMETERS
@@ -107,9 +107,10 @@ def table(store: RunStore, step: str, task: str, name: str, first: int) -> dict[
                 use_threads=False,
             )
             columns = list(map(_texts, (next(batches, None) or pa.RecordBatch.from_pylist([])).columns))
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+    except (DataMissing, pa.ArrowException, OSError, ValueError, KeyError) as error:
+        why = str(getattr(error, "message", error)).rstrip(".")
         raise DamagedRecord(
-            f"Table '{name}' of {store.flow}/{store.run}/{step}/{task} can't be read: {error}."
+            f"Table '{name}' of {store.flow}/{store.run}/{step}/{task} can't be read: {why}."
         ) from error
     return {
         "name": name,

@@ -20,7 +20,7 @@ from daskflow.dashboard.following import Follower
 from daskflow.dashboard.model import RunModel
 from daskflow.dashboard.page import document
 from daskflow.dashboard.stored import OVER_SECONDS, StoreSource
-from daskflow.errors import NotFound
+from daskflow.errors import DamagedRecord, NotFound
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import LocalStorage, storage_at
 from daskflow.task.spec import ENDED_WITH_ITS_RUN
@@ -469,6 +469,19 @@ def test_a_table_of_two_or_twenty_thousand_columns_is_shown_in_parts(tmp_path: P
     assert found["rows"][7] == ["7"] * min(columns, 50)
     with pytest.raises(NotFound, match="no artifact 'other'"):
         details.table(written.store, "start", "0", "other", 0)
+
+
+@pytest.mark.parametrize(("content", "why"), [(b"x" * 100, "100 bytes"), (None, "no such file")])
+def test_a_table_that_can_not_be_read_is_told_by_its_name(tmp_path: Path, content: bytes | None, why: str):
+    written = Written(tmp_path, {"start": {}})
+    written.task("start/0", {"frame": pandas.DataFrame({"a": range(30)})})
+    (file,) = tmp_path.rglob("*.parquet")
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+
+    with pytest.raises(DamagedRecord, match=rf"Table 'frame' of F/1/start/0 can't be read: .*{why}"):
+        details.table(written.store, "start", "0", "frame", 0)
 
 
 def test_no_pickle_is_loaded(tmp_path: Path):
