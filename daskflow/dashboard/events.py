@@ -35,7 +35,10 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A process runs: for one task, whose item of the foreach is ``value``, or for ``count`` of them, one after the other."""
+    """A process runs: for one task, whose item of the foreach is ``value``, or for ``count`` of them, one after the other.
+
+    Of several ``value`` says which is the first and which the last.
+    """
 
     step: str
     tasks: str
