@@ -100,6 +100,8 @@ class RunModel:
                 totals[name] = totals.get(name, 0) + count
         none = StepModel("").counts(over=False)
         facts = {name: self._facts.get(name) for name in _FACTS}
+        if facts["status"] in (RUNNING, "successful"):
+            facts["commands"] = None
         return {"flow": self.flow, "run": self.run} | facts | none | totals
 
     def steps(self) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from daskflow.client.rows import facts_in, facts_of
 from daskflow.dashboard.events import Back, Committed, Failed, Lines, Planned, Progress, Started, Told
-from daskflow.dashboard.heads import caught, shown
+from daskflow.dashboard.heads import caught, commands_of, shown
 from daskflow.dashboard.step_model import MOST_ROWS
 from daskflow.dashboard.task_rows import cut
 from daskflow.errors import DaskflowException
@@ -267,6 +267,7 @@ def _of_store(store: RunStore) -> dict[str, Any]:
         "parameters": {name: shown(artifacts[name]) for name in wanted},
         "tags": sorted(read_tags(store, record).user),
         "store": store.storage.url,
+        "commands": commands_of(store, record),  # for a run whose driver vanishes, and so can't tell any more
         "steps": list(store.graph_info()["steps"].values()),
     }
 

@@ -114,7 +114,10 @@ def tasks(model: RunModel, step: dict[str, Any] | None, view: View) -> str:
         words=view.words,
     )
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return _part("tasks.html", step=step, rows=rows, total=total, view=view, page=PAGE, columns=TASK_COLUMNS)
+    return _part(
+        "tasks.html", step=step, rows=rows, total=total, view=view, page=PAGE, columns=TASK_COLUMNS,
+        over=model.is_over,
+    )  # fmt: skip
 
 
 def task(

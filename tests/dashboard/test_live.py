@@ -172,9 +172,11 @@ def test_a_run_whose_driver_was_killed_is_shown_as_lost(cluster: Cluster, tmp_pa
         name = dict(urllib.parse.parse_qsl(run.page.partition("?")[2]))["run"]
         wait_until(lambda: run.counts("work", name)["running"] == 2, 60)
 
+        assert run.ask(f"/Live/{name}")["run"]["commands"] is None
         run.process.kill()
 
         wait_until(lambda: run.ask(f"/Live/{name}")["run"]["status"] == "lost", 60)
+        assert " continue 1" in run.ask(f"/Live/{name}")["run"]["commands"][0]
         run.go_on()
 
 
