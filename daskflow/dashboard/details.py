@@ -12,7 +12,7 @@ from daskflow.dashboard.task_rows import cut, readable
 from daskflow.errors import DamagedRecord, DaskflowException, DataMissing, NotFound, StoreError
 from daskflow.pathspec import TaskName, TaskRange, TaskSet, task_id
 from daskflow.store import tables
-from daskflow.store.layout import PARAMETERS
+from daskflow.store.layout import PARAMETERS, began_at
 from daskflow.store.records import TaskRecord
 from daskflow.store.runs import is_task_id
 from daskflow.store.serializers import decode
@@ -149,6 +149,9 @@ def _facts(
         runs = status(store) == "running"
         failed = "stopped" if last is not None and was_stopped(last) else "failed"
         state = failed if ended else ("running" if executions else "waiting") if runs else "lost"
+        if state == "running":
+            row |= {"attempt": int(executions[-1].partition(".")[0]), "started": began_at(executions[-1])}
+            row |= dict.fromkeys(("seconds", "cpu_seconds", "peak_memory", "worker", "pid"))
     process = last.process if last is not None else {}
     more = {key: process[key] for key in ("exit_code", "signal", "launcher") if process.get(key) is not None}
     return row | {"state": state, "process": more}

@@ -168,11 +168,7 @@ class Follower:
             tasks = [str(row["task"]) for row in batch]
             if frames:
                 split = TaskName.of(frames[0]["split"]).step
-                keys = [
-                    (f"{split}/{task.rpartition('-')[0] or 0}", int(task.rpartition("-")[2]))
-                    for task in tasks
-                ]
-                columns["value"] = self._texts(keys)
+                columns["value"] = self._texts([_key(split, task) for task in tasks])
             self._tell(Committed(step, columns))
             self._done[step].update(tasks)
 
@@ -245,7 +241,9 @@ class Follower:
             ):
                 self._seen.add((str(name), f"{execution}+"))
                 attempt, at = int(execution.partition(".")[0]), began_at(execution) or 0.0
-                self._tell(Started(name.step, name.task_id, 1, at, "", 0, attempt))
+                split = self._graph.split_before(name.step)
+                (value,) = self._texts([_key(split, name.task_id) if split else None])
+                self._tell(Started(name.step, name.task_id, 1, at, "", 0, attempt, value))
 
     def _take_over(self) -> bool:
         """Tell what a resumed run took over; that never changes."""
@@ -356,9 +354,20 @@ class _Graph:
         is_plain = found.get("type") != "switch" and step not in found.get("next", ())
         return bool(found) and is_plain and not catches
 
+    def split_before(self, step: str) -> str | None:
+        """The step whose items are those of a step's tasks; None if there is none right before it."""
+        splits = [name for name in self.before(step) if self.steps[name].get("type") == "foreach"]
+        return splits[0] if len(splits) == 1 else None
+
     def before(self, step: str) -> set[str]:
         """The steps after which a step may come, but for itself."""
         return self._before.get(step, set()) - {step}
+
+
+def _key(split: str, task: str) -> tuple[str, int]:
+    """Where the item of a task is, whose step follows a step that splits: the task that split, and the place."""
+    outer, _, index = task.partition(".")[0].rpartition("-")
+    return f"{split}/{outer or 0}", int(index)
 
 
 def _batches(names: Iterable[T]) -> Iterator[list[T]]:

@@ -193,6 +193,21 @@ def test_a_task_that_was_stopped_with_its_run_did_not_fail(
     assert details.detail(written.store, "fit", "1")["state"] == "failed"
 
 
+def test_a_task_that_runs_shows_its_item_and_since_when(tmp_path: Path):
+    written = Written(tmp_path, STEPS)
+    split(written, 3)
+    layout, storage = written.store.layout, written.store.storage
+    storage.create(layout.driver(0), driver_here())
+    storage.append("F/1/fit/2/1.19a3f0c2b7d4e1f05a21c/stdout.log", b"2026-01-01T00:00:00Z begun\n")
+
+    columns = Followed(written.store).model.tasks("fit")[0]
+    found = details.detail(written.store, "fit", "2")
+
+    assert (columns["task"], columns["state"], columns["value"]) == (["2"], ["running"], ["2"])
+    assert (found["state"], found["attempt"], found["seconds"]) == ("running", 1, None)
+    assert found["started"] == columns["started"][0] > 1e9
+
+
 def test_a_run_whose_driver_vanished_is_lost_and_so_are_the_tasks_that_it_ran(tmp_path: Path):
     written = Written(tmp_path, STEPS)
     split(written, 2)
