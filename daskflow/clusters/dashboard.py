@@ -54,7 +54,8 @@ def pages_on_demand(scheduler: Any) -> None:
         async def get(self) -> None:
             for _ in range(LOOKS):
                 if any(hasattr(each, OTHERS) for each in application.applications):
-                    self.redirect(self.request.uri or f"/{OTHERS}")
+                    self._auto_finish = False  # whoever has come answers, also a websocket
+                    application.find_handler(self.request).execute()
                     return
                 await asyncio.sleep(PAUSE_SECONDS)
             self.send_error(404)

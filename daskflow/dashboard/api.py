@@ -2,7 +2,7 @@
 
 Every answer is an object with ``version``, the number of this format: fields may be added to it, and none is taken away or
 changes its meaning as long as the number is the same. Lists are paged by ``offset`` and ``limit``, and say their ``total``.
-What does not exist is status 404, what is asked for wrongly 400, both with ``error``.
+What does not exist is status 404, what is asked for wrongly 400, what is damaged 500, all with ``error``.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ _NAME = r"([^/]+)"
 def routes(source: Source) -> list[tuple[str, Any, dict[str, Any]]]:
     """Tornado's routes of ``/daskflow/api``, without a prefix: a pattern, a handler and its arguments each."""
     base, run = r"/daskflow/api/runs", rf"{_NAME}/([0-9]+(?:@[0-9]+)?)"
-    runs, one, step, task = _handlers()
+    runs, one, step, task, other = _handlers()
     return [
         (rf"{base}/?", runs, {"source": source}),
         (rf"{base}/{run}/?", one, {"source": source}),
         (rf"{base}/{run}/{_NAME}/?", step, {"source": source}),
         (rf"{base}/{run}/{_NAME}/([0-9.-]+)/?", task, {"source": source}),
+        (r"/daskflow/api(?:/.*)?", other, {"source": source}),
     ]
 
 
-def _handlers() -> tuple[Any, Any, Any, Any]:
+def _handlers() -> tuple[Any, Any, Any, Any, Any]:
     from tornado import web
 
     class Api(web.RequestHandler):
@@ -59,7 +60,7 @@ def _handlers() -> tuple[Any, Any, Any, Any]:
 
         def write_error(self, status_code: int, **kwargs: Any) -> None:
             reason = kwargs.get("exc_info", (None, None, None))[1]
-            told = reason.log_message if isinstance(reason, web.HTTPError) else None
+            told = (reason.log_message or "") % reason.args if isinstance(reason, web.HTTPError) else ""
             self.answer({"error": told or self._reason})
 
         def number(self, name: str, default: int, most: int = 2**31) -> int:
@@ -67,10 +68,7 @@ def _handlers() -> tuple[Any, Any, Any, Any]:
             digits = text.lstrip("0") or text[:1]
             if not (text.isascii() and digits.isdecimal()) or len(digits) > 12 or int(digits) > most:
                 raise web.HTTPError(
-                    400,
-                    f"{name} must be a whole number from 0 to {most:,}, not {text[:40]!r}.".replace(
-                        "%", "%%"
-                    ),
+                    400, f"{name} must be a whole number from 0 to {most:,}, not {text[:40]!r}."
                 )
             return int(digits)
 
@@ -133,7 +131,7 @@ def _handlers() -> tuple[Any, Any, Any, Any]:
                     words=self.get_query_argument("words", ""),
                 )
             except ValueError as error:
-                raise web.HTTPError(400, str(error).replace("%", "%%")) from error
+                raise web.HTTPError(400, str(error)) from error
             rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
             self.answer({"step": found, "tasks": rows, "offset": offset, "limit": limit, "total": total})
 
@@ -153,12 +151,16 @@ def _handlers() -> tuple[Any, Any, Any, Any]:
                         )
                     }
             except NotFound as error:
-                raise web.HTTPError(404, error.message.replace("%", "%%")) from error
+                raise web.HTTPError(404, error.message) from error
             except DaskflowException as error:
-                raise web.HTTPError(500, error.message.replace("%", "%%")) from error
+                raise web.HTTPError(500, error.message) from error
             self.answer({"task": {"row": model.task(step, task)} | found})
 
-    return Runs, Run, Step, Task
+    class Other(Api):
+        def prepare(self) -> None:
+            raise web.HTTPError(404, f"There is nothing at {self.request.path[:200]}.")
+
+    return Runs, Run, Step, Task, Other
 
 
 @cache

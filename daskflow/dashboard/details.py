@@ -7,12 +7,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from daskflow.client.rows import facts_of
-from daskflow.dashboard.heads import command
+from daskflow.dashboard.heads import command, error_of
 from daskflow.dashboard.task_rows import cut, readable
-from daskflow.errors import DamagedRecord, DaskflowException, NotFound, StoreError
+from daskflow.errors import DamagedRecord, DaskflowException, DataMissing, NotFound, StoreError
 from daskflow.pathspec import TaskName, TaskRange, TaskSet, task_id
 from daskflow.store import tables
-from daskflow.store.layout import PARAMETERS
+from daskflow.store.layout import PARAMETERS, began_at
 from daskflow.store.records import TaskRecord
 from daskflow.store.runs import is_task_id
 from daskflow.store.serializers import decode
@@ -36,7 +36,7 @@ def detail(store: RunStore, step: str, task: str, *, begun: bool = False) -> dic
     """What there is to know of a task.
 
     ``state`` (``done``, ``reused``, ``failed``, ``stopped``, ``running``, ``lost`` or ``waiting``) and the other facts of its row; ``attempts``, those that failed;
-    ``error`` of the last one, with ``stacktrace``; ``logs`` by stream, each with ``lines``, ``bytes`` and whether it is ``cut``;
+    ``error`` of the last one, with ``stacktrace``, also one that was caught; ``logs`` by stream, each with ``lines``, ``bytes`` and whether it is ``cut``;
     ``parents`` and ``children``: names of tasks or of neighbours, ``fit/0..9``; ``artifacts``; ``commands``; and ``damaged``:
     what can't be read.
 
@@ -55,7 +55,7 @@ def detail(store: RunStore, step: str, task: str, *, begun: bool = False) -> dic
         {"attempt": each.attempt, "started": facts_of(each)["started"].timestamp(), "seconds": each.seconds, "error": _told(each)}
         for each in failed
     ]  # fmt: skip
-    error = last.error if last is not None and not last.ok else None
+    error = last.error if last is not None else None
     found["error"] = (
         {key: readable(str(value)[-LONGEST_TRACEBACK:]) for key, value in error.items()} if error else None
     )
@@ -107,9 +107,10 @@ def table(store: RunStore, step: str, task: str, name: str, first: int) -> dict[
                 use_threads=False,
             )
             columns = list(map(_texts, (next(batches, None) or pa.RecordBatch.from_pylist([])).columns))
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+    except (DataMissing, pa.ArrowException, OSError, ValueError, KeyError) as error:
+        why = str(getattr(error, "message", error)).rstrip(".")
         raise DamagedRecord(
-            f"Table '{name}' of {store.flow}/{store.run}/{step}/{task} can't be read: {error}."
+            f"Table '{name}' of {store.flow}/{store.run}/{step}/{task} can't be read: {why}."
         ) from error
     return {
         "name": name,
@@ -148,6 +149,9 @@ def _facts(
         runs = status(store) == "running"
         failed = "stopped" if last is not None and was_stopped(last) else "failed"
         state = failed if ended else ("running" if executions else "waiting") if runs else "lost"
+        if state == "running":
+            row |= {"attempt": int(executions[-1].partition(".")[0]), "started": began_at(executions[-1])}
+            row |= dict.fromkeys(("seconds", "cpu_seconds", "peak_memory", "worker", "pid"))
     process = last.process if last is not None else {}
     more = {key: process[key] for key in ("exit_code", "signal", "launcher") if process.get(key) is not None}
     return row | {"state": state, "process": more}
@@ -169,8 +173,7 @@ def _failures(store: RunStore, name: TaskName, damaged: list[str]) -> list[TaskR
 
 
 def _told(record: TaskRecord) -> str:
-    error = record.error or {}
-    return cut(readable(f"{error.get('type', '')}: {error.get('exception', '')}".strip(": ")), LONGEST_VALUE)
+    return cut(readable(error_of(record)), LONGEST_VALUE)
 
 
 def _log(

@@ -35,7 +35,10 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A process runs: for one task, whose item of the foreach is ``value``, or for ``count`` of them, one after the other."""
+    """A process runs: for one task, whose item of the foreach is ``value``, or for ``count`` of them, one after the other.
+
+    Of several ``value`` says which is the first and which the last.
+    """
 
     step: str
     tasks: str
@@ -62,7 +65,7 @@ class Committed:
 
     The columns, of equal length, are those of :data:`daskflow.client.frames.FACTS` and ``value``, the item of the innermost
     foreach as a text; those that are not known may be missing, but for ``task``. After a switch there may be ``to``, the step
-    that was chosen. ``process`` is the first of the tasks for which their process was started.
+    that was chosen; of a task whose failure a decorator dealt with ``caught``, what that was. ``process`` is the first of the tasks for which their process was started.
     """
 
     step: str

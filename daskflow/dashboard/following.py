@@ -12,9 +12,9 @@ from daskflow.client.frames import FACTS
 from daskflow.client.index import read_index
 from daskflow.client.rows import facts_in, facts_of
 from daskflow.dashboard.events import Committed, Failed, Planned, Started, Told
-from daskflow.dashboard.heads import head_of, shown
+from daskflow.dashboard.heads import caught, error_of, head_of, shown
 from daskflow.dashboard.task_rows import LONGEST_TEXT
-from daskflow.errors import DamagedRecord, DaskflowException, StoreError
+from daskflow.errors import DamagedRecord, DaskflowException, NotFound, StoreError
 from daskflow.pathspec import TaskName, TaskRange
 from daskflow.store.layout import PARAMETERS, began_at
 from daskflow.store.records import TaskRecord
@@ -50,6 +50,8 @@ class Follower:
     ----------
     is_over
         Whether at the last look nobody drove the run.
+    is_gone
+        Whether it was not there any more.
     """
 
     def __init__(self, store: RunStore, tell: Callable[[Event], None]) -> None:
@@ -66,7 +68,7 @@ class Follower:
         self._settled: set[str] = set()
         self._has_origin = True
         self._nothing_follows = False
-        self.is_over = False
+        self.is_over = self.is_gone = False
         self._has_all = False
         self._may_come = False
 
@@ -74,6 +76,9 @@ class Follower:
         """Tell what is there that was not told yet. What is damaged is told of, and left out."""
         try:
             head = head_of(self._store)
+        except NotFound:
+            self.is_over = self.is_gone = True
+            return
         except (DaskflowException, *_MALFORMED) as error:
             self.is_over = True
             text = getattr(error, "message", f"The run's record is damaged: {error!r}.")
@@ -142,7 +147,7 @@ class Follower:
             self._store.storage.remote
             and self._nothing_follows
             and len(left) > 1
-            and self._graph.is_plain(step)
+            and self._graph.is_indexed(step)
         ):
             self._tried(f"index of {step}", lambda: self._read_index(step, left))
         for batch in _batches(task for task in left if task not in done):
@@ -163,11 +168,7 @@ class Follower:
             tasks = [str(row["task"]) for row in batch]
             if frames:
                 split = TaskName.of(frames[0]["split"]).step
-                keys = [
-                    (f"{split}/{task.rpartition('-')[0] or 0}", int(task.rpartition("-")[2]))
-                    for task in tasks
-                ]
-                columns["value"] = self._texts(keys)
+                columns["value"] = self._texts([_key(split, task) for task in tasks])
             self._tell(Committed(step, columns))
             self._done[step].update(tasks)
 
@@ -212,6 +213,7 @@ class Follower:
         columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
         columns["value"] = self._values(records)
         columns["to"] = [_chosen(record.transition or {}) for record in records]
+        columns["caught"] = list(map(caught, records))
         self._tell(Committed(step, columns, "", reused))
         self._done.setdefault(step, set()).update(columns["task"])
         following: Counter[str] = Counter()
@@ -239,7 +241,9 @@ class Follower:
             ):
                 self._seen.add((str(name), f"{execution}+"))
                 attempt, at = int(execution.partition(".")[0]), began_at(execution) or 0.0
-                self._tell(Started(name.step, name.task_id, 1, at, "", 0, attempt))
+                split = self._graph.split_before(name.step)
+                (value,) = self._texts([_key(split, name.task_id) if split else None])
+                self._tell(Started(name.step, name.task_id, 1, at, "", 0, attempt, value))
 
     def _take_over(self) -> bool:
         """Tell what a resumed run took over; that never changes."""
@@ -343,14 +347,27 @@ class _Graph:
             for to in step.get("next", ()):
                 self._before.setdefault(to, set()).add(name)
 
-    def is_plain(self, step: str) -> bool:
-        """Whether a step is no switch, and repeats nothing: its tasks' ids are the indices of foreaches."""
+    def is_indexed(self, step: str) -> bool:
+        """Whether an index has all that is told of a step: no switch, nothing that repeats itself, no failure that was caught."""
         found = self.steps.get(step, {})
-        return bool(found) and found.get("type") != "switch" and step not in found.get("next", ())
+        catches = any(each.get("name") == "catch" for each in found.get("decorators", ()))
+        is_plain = found.get("type") != "switch" and step not in found.get("next", ())
+        return bool(found) and is_plain and not catches
+
+    def split_before(self, step: str) -> str | None:
+        """The step whose items are those of a step's tasks; None if there is none right before it."""
+        splits = [name for name in self.before(step) if self.steps[name].get("type") == "foreach"]
+        return splits[0] if len(splits) == 1 else None
 
     def before(self, step: str) -> set[str]:
         """The steps after which a step may come, but for itself."""
         return self._before.get(step, set()) - {step}
+
+
+def _key(split: str, task: str) -> tuple[str, int]:
+    """Where the item of a task is, whose step follows a step that splits: the task that split, and the place."""
+    outer, _, index = task.partition(".")[0].rpartition("-")
+    return f"{split}/{outer or 0}", int(index)
 
 
 def _batches(names: Iterable[T]) -> Iterator[list[T]]:
@@ -364,14 +381,12 @@ def _chosen(way: dict[str, Any]) -> str | None:
 
 
 def _failure(record: TaskRecord, again: bool, value: str | None) -> Failed:
-    error = record.error or {}
-    text = f"{error.get('type', '')}: {error.get('exception', '')}".strip(": ")
     facts = facts_of(record)
     return Failed(
         record.step,
         record.task,
         record.attempt,
-        text,
+        error_of(record),
         facts["started"].timestamp(),
         record.seconds,
         str(facts["worker"] or ""),

@@ -12,7 +12,7 @@ from daskflow.store.sessions import how_it_ended, last_session, status
 from daskflow.store.tags import read_tags
 
 if TYPE_CHECKING:
-    from daskflow.store.records import ArtifactRef
+    from daskflow.store.records import ArtifactRef, TaskRecord
     from daskflow.store.runs import RunStore
 
 
@@ -48,6 +48,17 @@ def command(store: RunStore, record: dict[str, Any], *words: str) -> str:
     typed = [str(word) for word in record.get("command") or ()]
     where = ["--datastore", store.storage.url] if any("--datastore" in word for word in typed) else []
     return shlex.join(["python", typed[0] if typed else "flow.py", *where, *words])
+
+
+def error_of(record: TaskRecord) -> str:
+    """The error of a task, in a line."""
+    error = record.error or {}
+    return f"{error.get('type', '')}: {error.get('exception', '')}".strip(": ")
+
+
+def caught(record: TaskRecord) -> str | None:
+    """The error with which a decorator such as ``@catch`` dealt; None if there was none."""
+    return error_of(record) if record.ok and record.error else None
 
 
 def shown(ref: ArtifactRef) -> str:

@@ -100,6 +100,8 @@ class RunModel:
                 totals[name] = totals.get(name, 0) + count
         none = StepModel("").counts(over=False)
         facts = {name: self._facts.get(name) for name in _FACTS}
+        if facts["status"] in (RUNNING, "successful"):
+            facts["commands"] = None
         return {"flow": self.flow, "run": self.run} | facts | none | totals
 
     def steps(self) -> list[dict[str, Any]]:
@@ -205,10 +207,9 @@ class RunModel:
         known = [(began, began + took) for began, took in times if not isnan(began + took)]
         if not known:
             return
-        ended = max(end for _, end in known)
-        bar = Bar(
-            min(began for began, _ in known), ended, step.name, "done", rows.ids[places[0]], len(places)
-        )
+        began, ended = min(began for began, _ in known), max(end for _, end in known)
+        state = "failed" if places[0] in rows.error else "done"  # also if a decorator has dealt with that
+        bar = Bar(began, ended, step.name, state, rows.ids[places[0]], len(places))
         self._timeline.add(rows.worker_of(places[0]), bar)
 
     def _failed(self, event: Failed) -> None:

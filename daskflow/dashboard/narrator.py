@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from daskflow.client.rows import facts_in, facts_of
 from daskflow.dashboard.events import Back, Committed, Failed, Lines, Planned, Progress, Started, Told
-from daskflow.dashboard.heads import shown
+from daskflow.dashboard.heads import caught, commands_of, shown
 from daskflow.dashboard.step_model import MOST_ROWS
+from daskflow.dashboard.task_rows import cut
 from daskflow.errors import DaskflowException
 from daskflow.pathspec import TaskRange, TaskSet
 from daskflow.store.chunks import Chunk
@@ -79,7 +80,8 @@ class Narrator:
     def started(self, spec: TaskSpec, pid: int, count: int, host: str, at: float) -> list[Event]:
         """A process runs."""
         self._running[spec.name] = at, host, count
-        value = self._values.of_spec(spec) if count == 1 else None
+        is_listed = count == 1 or self._rows.get(spec.name.step, 0) <= MOST_ROWS
+        value = self._values.of_spec(spec, count) if is_listed else None
         return [Started(spec.name.step, spec.tasks.ids, count, at, host, pid, spec.attempt, value)]
 
     def lines(self, name: TaskName, stream: str, lines: Sequence[str]) -> list[Event]:
@@ -180,6 +182,7 @@ class Narrator:
             facts[name] = facts[name].timestamp()
         facts["value"] = self._values.of(record.stack)
         facts["to"] = _chosen(record.transition)
+        facts["caught"] = caught(record)
         return {name: [value] for name, value in facts.items()}
 
     def _of_chunk(self, chunk: Chunk) -> dict[str, list[Any]]:
@@ -212,10 +215,17 @@ class _Values:
         """The item of the innermost foreach; None if there is none or it can't be read."""
         return self.of_items(stack, 1)[0]
 
-    def of_spec(self, spec: TaskSpec) -> str | None:
-        """The same of a task that runs."""
+    def of_spec(self, spec: TaskSpec, count: int) -> str | None:
+        """The same of a task that runs; of neighbours that share a process the first and the last."""
         frames = [frame for frame in spec.stack if frame.kind == "foreach"]
-        return self._item(frames[-1], frames[-1].index) if frames else None
+        if not frames:
+            return None
+        first = self._item(frames[-1], frames[-1].index)
+        if count == 1 or first is None or spec.stack[-1].kind != "foreach":
+            return first if count == 1 else None
+        last = self._item(frames[-1], frames[-1].index + count - 1)
+        half = LONGEST_VALUE // 2 - 2
+        return None if last is None else f"{cut(first, half)} … {cut(last, half)}"
 
     def of_items(self, stack: Sequence[dict[str, Any]], count: int) -> list[str | None]:
         """The same of a task and its neighbours."""
@@ -257,6 +267,7 @@ def _of_store(store: RunStore) -> dict[str, Any]:
         "parameters": {name: shown(artifacts[name]) for name in wanted},
         "tags": sorted(read_tags(store, record).user),
         "store": store.storage.url,
+        "commands": commands_of(store, record),  # for a run whose driver vanishes, and so can't tell any more
         "steps": list(store.graph_info()["steps"].values()),
     }
 

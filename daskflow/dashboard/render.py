@@ -27,6 +27,7 @@ STEP_COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#0072B2", "#F0E442"
 FAILED_COLOUR = "#D55E00"
 SYMBOLS = {
     "done": "✓", "running": "▶", "waiting": "·", "failed": "✗", "stopped": "■", "lost": "?", "reused": "↺", "retried": "⟳",
+    "caught": "◆",
     "successful": "✓", "interrupted": "■", "damaged": "!",
 }  # fmt: skip
 STATUSES = ("running", "failed", "successful", "interrupted", "lost", "damaged")
@@ -67,7 +68,7 @@ def graph(steps: Sequence[dict[str, Any]], view: View) -> str:
 
 _OF_NODE = (
     "name", "doc", "type", "known", "done", "failed", "running", "waiting", "stopped", "lost", "reused", "retried",
-    "median", "iterations", "began",
+    "caught", "median", "iterations", "began",
 )  # fmt: skip
 
 
@@ -113,7 +114,10 @@ def tasks(model: RunModel, step: dict[str, Any] | None, view: View) -> str:
         words=view.words,
     )
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return _part("tasks.html", step=step, rows=rows, total=total, view=view, page=PAGE, columns=TASK_COLUMNS)
+    return _part(
+        "tasks.html", step=step, rows=rows, total=total, view=view, page=PAGE, columns=TASK_COLUMNS,
+        over=model.is_over,
+    )  # fmt: skip
 
 
 def task(

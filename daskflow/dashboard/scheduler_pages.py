@@ -78,16 +78,17 @@ class _Page:
         """Answer from now on; and let Dask's own pages have a link."""
         from tornado import web
 
-        page = self
+        page, application = self, self._scheduler.http_application
 
         class FirstLook(web.RequestHandler):
             async def get(self) -> None:
                 await page.load()
-                self.redirect(self.request.uri or page.path)
+                self._auto_finish = False  # the real page answers; to send there would be lost on a websocket
+                application.find_handler(self.request).execute()
 
         self._first = web.Application([(f"{self.path}(?:/.*)?", FirstLook)])
         setattr(self._first, PAGE, self.path)  # who waits for the page finds that it is there
-        self._scheduler.http_application.applications.insert(0, self._first)
+        application.applications.insert(0, self._first)
         if self._later is None:
             self._link()
         else:

@@ -82,7 +82,7 @@ class StepModel:
     def __init__(self, name: str) -> None:
         self.name = name
         self.planned = 0
-        self.done = self.failed = self.stopped = self.reused = self.retried = 0
+        self.done = self.failed = self.stopped = self.reused = self.retried = self.caught = 0
         self.iterations = 0
         self.began: float | None = None
         self.ended: float | None = None
@@ -105,7 +105,7 @@ class StepModel:
         return bool(self.planned or self.done or self.processes or len(self.rows))
 
     def counts(self, over: bool) -> dict[str, int]:
-        """How many tasks are where. They add up to ``known``; ``reused`` of ``done``, ``retried`` are attempts.
+        """How many tasks are where. They add up to ``known``; ``reused`` and ``caught`` (of which a failure was) of ``done``, ``retried`` are attempts.
 
         Once the run is over none runs: a task that did not end is lost.
         """
@@ -122,6 +122,7 @@ class StepModel:
             "lost": running if over else 0,
             "reused": self.reused,
             "retried": self.retried,
+            "caught": self.caught,
         }
 
     def start(self, event: Started) -> None:
@@ -160,6 +161,8 @@ class StepModel:
             self._count_done(told, event.reused, place)
             if place is not None:
                 self._fill(place, told, REUSED if event.reused else DONE)
+                if caught := told.get("caught"):
+                    self.rows.error[place] = cut(readable(f"caught: {caught}"))
                 yield place
 
     def fail(self, event: Failed) -> bool:
@@ -295,6 +298,7 @@ class StepModel:
             self._wait_again(told["task"])
         self.done += 1
         self.reused += reused
+        self.caught += bool(told.get("caught"))
         started, seconds = _moment(told.get("started")), _seconds(told)
         if seconds is not None:
             self._median.add(seconds)

@@ -95,6 +95,9 @@ class StoreSource:
                 self._followed.pop(next(iter(self._followed)))
         self._followed[flow, run] = self._followed.pop((flow, run))
         followed.looks.look(self._pool)
+        if followed.follower.is_gone:
+            self._forget((flow, run))
+            return None
         followed.apply()
         return followed.model
 
@@ -113,6 +116,12 @@ class StoreSource:
     def table(self, flow: str, run: str, step: str, task: str, name: str, first: int) -> dict[str, Any]:
         """See :func:`daskflow.dashboard.details.table`."""
         return details.table(RunStore(self._storage, flow, run), step, task, name, first)
+
+    def _forget(self, name: tuple[str, str]) -> None:
+        """Somebody has deleted a run; should there be another one of its name, it is found as any other."""
+        for known in (self._followed, self._heads, self._sought):
+            known.pop(name, None)
+        self._there.discard(name)
 
     def _is_there(self, name: tuple[str, str]) -> bool:
         """Whether a run is known to exist by now. One that is not listed is looked for in a thread."""
@@ -229,7 +238,8 @@ class _Followed:
         self._changed = threading.Condition()
         self._in_a_hurry = False
         pause = REMOTE_PAUSE_SECONDS if store.storage.remote else PAUSE_SECONDS
-        self.looks = _Looks(Follower(store, self._take).look, pause)
+        self.follower = Follower(store, self._take)
+        self.looks = _Looks(self.follower.look, pause)
 
     def is_read(self) -> bool:
         """Wait a moment; whether there is no more to come. The next :meth:`apply` takes all there is."""

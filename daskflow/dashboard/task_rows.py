@@ -79,6 +79,11 @@ class TaskRows:
             f"{self.ids[place]} {STATES[self.state[place]]} {value} {self.worker_of(place)} {error}".lower()
         )
 
+    def number(self, name: str, place: int) -> float | int | None:
+        """A number of a row, None if it is not known; bytes are whole."""
+        found = known(self.numbers[name][place])
+        return int(found) if found is not None and name == "peak_memory" else found
+
     def row(self, place: int) -> dict[str, Any]:
         """All that is known of a task."""
         return {
@@ -86,7 +91,7 @@ class TaskRows:
             "state": STATES[self.state[place]],
             "value": self.value.get(place),
             "attempt": self.attempt[place],
-            **{name: known(numbers[place]) for name, numbers in self.numbers.items()},
+            **{name: self.number(name, place) for name in self.numbers},
             "worker": self.worker_of(place),
             "pid": self.pid[place] or None,
             "error": self.error.get(place),

@@ -4,8 +4,9 @@ Few and small items that JSON holds exactly stand in the split's record. Others 
 other, then the offset of each as an unsigned 64-bit integer, one more for the end, their number, and a mark that says
 that the file is whole.
 
-An item in a pack is its JSON text if JSON holds it exactly. Any other starts with a zero byte; the length of a header
-follows, the header (how it is encoded, as JSON), and what its serializer made of it.
+An item in a pack is its JSON text if JSON holds it exactly and it is not large. Any other starts with a zero byte; the
+length of a header follows, the header (how a person is shown the item, then how it is encoded, as JSON), and what its
+serializer made of it.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import json
 import math
 import struct
 from array import array
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from daskflow.errors import DataException, DataMissing, StoreError, UnpicklableArtifactException
 from daskflow.store.retries import retried
-from daskflow.store.serializers import decode, encode
+from daskflow.store.serializers import Encoded, decode, encode
 from daskflow.store.serializers.json_value import MAX_INT_BITS, canonical, is_exact
+from daskflow.store.serializers.typed_json import TypedJsonSerializer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -36,6 +38,10 @@ _MOST_AHEAD = 1_000
 _BYTES_AHEAD = 1 << 16
 _MOST_AT_ONCE = 1 << 22
 _LONGEST_ESCAPE = 12
+LONGEST_SHOWN = 200
+"""Characters that the header of an item has of it for a person to read."""
+_SHOWN = '{"shown": '
+_LONGEST_SHOWN_BYTES = 64 + _LONGEST_ESCAPE * LONGEST_SHOWN
 _HEADER = struct.Struct("<cI")
 _OTHER = b"\0"
 _FOOTER = struct.Struct("<Q8s")
@@ -105,7 +111,7 @@ class Items:
             ) from error
 
     def texts(self, stored: dict[str, Any], first: int, count: int, longest: int) -> list[str]:
-        """Items for a person to read, each cut to so many characters; of one that JSON does not hold only how it is kept.
+        """Items for a person to read, each cut to so many characters; of what is neither text nor a plain value only its type.
 
         Nothing is unpickled, and no more is read than is shown. Raises as :meth:`load`, but never for what an item holds.
         """
@@ -202,13 +208,43 @@ def _write_other(item: Any, file: BinaryIO, index: int) -> int:
         encoded = encode(item, lambda _suffix: body, inline_limit=0)
     except UnpicklableArtifactException as error:
         raise UnpicklableArtifactException(f"item {index}: {error.message}") from error
-    header = {"encoding": encoded.encoding, "info": encoded.info, "inline": encoded.inline}
+    header = {
+        "shown": _preview(
+            item, encoded.type
+        ),  # the first: a long header need not be read to its end to show it
+        "encoding": encoded.encoding,
+        "info": encoded.info,
+        "inline": encoded.inline,
+    }
     raw = json.dumps(header).encode()
     with body.getbuffer() as content:
         file.write(_HEADER.pack(_OTHER, len(raw)))
         file.write(raw)
         file.write(content)
         return _HEADER.size + len(raw) + content.nbytes
+
+
+def _preview(item: Any, kind: str) -> str:
+    """What a person is shown of an item: the beginning of a text or of plain values, else its type."""
+    if type(item) is str:
+        return _cut(item, LONGEST_SHOWN)
+    typed = TypedJsonSerializer()
+    if typed.takes(item):
+        if isinstance(typed.encode(item, _no_file_to_write, JSON_LIMIT), Encoded):
+            is_number_or_time = type(item) not in (list, dict, tuple, set, frozenset, bytes)
+            return _cut(str(item) if is_number_or_time else repr(item), LONGEST_SHOWN)
+        if type(item) in (list, dict):
+            with contextlib.suppress(TypeError, ValueError):  # something in it is neither plain nor text
+                text = "".join(islice(_lazily.iterencode(item), LONGEST_SHOWN + 1))
+                return _cut(text, LONGEST_SHOWN)
+    return f"({kind})"
+
+
+_lazily = json.JSONEncoder(ensure_ascii=False)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def _read(file: BinaryIO, index: int, most: int, size: int) -> list[bytes]:
@@ -242,34 +278,47 @@ def _check(offsets: array[int], index: int, table: int) -> None:
 
 
 def _beginnings(file: BinaryIO, offsets: array[int], most: int) -> Iterator[bytes]:
-    """The first bytes of items; those that lie near each other are read at once."""
+    """The first bytes of items, of a header what is to be shown; those that lie near each other are read at once."""
     whole = b""
     if offsets[-1] - offsets[0] <= _MOST_AT_ONCE:
         file.seek(offsets[0])
         whole = file.read(offsets[-1] - offsets[0])
     for start, end in pairwise(offsets):
+        of_header = min(end - start, _LONGEST_SHOWN_BYTES)
         if whole:
-            yield whole[start - offsets[0] : min(end, start + most) - offsets[0]]
-        else:
-            file.seek(start)
-            yield file.read(min(end - start, most))
+            begin = start - offsets[0]
+            yield whole[begin : begin + max(min(end - start, most), of_header)]
+            continue
+        file.seek(start)
+        raw = file.read(min(end - start, most))
+        if raw[:1] == _OTHER and len(raw) < of_header:
+            raw += file.read(of_header - len(raw))
+        yield raw
 
 
 def _shown(raw: bytes, longest: int) -> str:
     """An item, or its beginning, as text."""
     if raw[:1] == _OTHER:
-        _, length = _HEADER.unpack_from(raw)
-        try:
-            return f"({json.loads(raw[_HEADER.size : _HEADER.size + length])['encoding']})"
-        except (ValueError, KeyError):  # its header is longer than what was read
-            return "(not JSON)"
+        return _cut(_shown_of_other(raw), longest)
     try:
         value = json.loads(raw)
     except ValueError:  # it is cut
         text = _beginning(raw.decode("utf-8", "ignore"))
     else:
         text = value if isinstance(value, str) else raw.decode()
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return _cut(text, longest)
+
+
+def _shown_of_other(raw: bytes) -> str:
+    """What the header of an item, or the beginning of it, says that is to be shown; in older stores how it is kept."""
+    _, length = _HEADER.unpack_from(raw)
+    header = raw[_HEADER.size : _HEADER.size + length].decode("utf-8", "ignore")
+    try:
+        if header.startswith(_SHOWN):
+            return str(json.JSONDecoder().raw_decode(header, len(_SHOWN))[0])
+        return f"({json.loads(header)['encoding']})"
+    except (ValueError, KeyError):  # it is longer than what was read
+        return "(not JSON)"
 
 
 def _beginning(text: str) -> str:
@@ -287,6 +336,10 @@ def _decoded(data: bytes) -> Any:
     body = memoryview(data)[_HEADER.size + length :]
     header = json.loads(data[_HEADER.size : _HEADER.size + length])
     return decode(header["encoding"], header["info"], header["inline"], lambda: io.BytesIO(body))
+
+
+def _no_file_to_write(_suffix: str) -> BinaryIO:
+    raise AssertionError("what is small needs no file")
 
 
 def _no_file() -> BinaryIO:

@@ -149,13 +149,18 @@ def websocket_status(page: str, origin: str | None = None, host: str | None = No
     html = urllib.request.urlopen(page, timeout=60).read()
     token = re.search(rb'"token":\s*"([^"]+)"', html)
     assert token is not None, html[:1000]
+    return websocket_status_of(token[1].decode(), page, origin, host)
+
+
+def websocket_status_of(token: str, page: str, origin: str | None = None, host: str | None = None) -> int:
+    """The same of a browser that has a token."""
     where = urllib.parse.urlsplit(page)
     asked = {
         "Upgrade": "websocket",
         "Connection": "Upgrade",
         "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": base64.b64encode(b"sixteen bytes ..").decode(),
-        "Sec-WebSocket-Protocol": f"bokeh, {token[1].decode()}",
+        "Sec-WebSocket-Protocol": f"bokeh, {token}",
     }
     connection = http.client.HTTPConnection(where.netloc, timeout=60)
     connection.request(

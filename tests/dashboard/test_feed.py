@@ -162,7 +162,7 @@ def test_items_that_share_a_process_are_told_by_the_chunk_with_their_values(
     assert over == Back("work", "0", 1)
 
     assert isinstance(started, Started)
-    assert (started.tasks, started.count) == ("0..2", 3)
+    assert (started.tasks, started.count, started.value) == ("0..2", 3, "a … c")
     assert progress == Progress("work", "0..2", 1)
     assert isinstance(done, Committed)
     assert done.process == "0"

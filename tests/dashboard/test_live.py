@@ -13,7 +13,7 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
-from live import FLOW, ROOT, Cluster, cluster_in, run_in, websocket_status
+from live import FLOW, ROOT, Cluster, cluster_in, run_in, websocket_status, websocket_status_of
 from watching import wait_until
 
 if TYPE_CHECKING:
@@ -172,9 +172,11 @@ def test_a_run_whose_driver_was_killed_is_shown_as_lost(cluster: Cluster, tmp_pa
         name = dict(urllib.parse.parse_qsl(run.page.partition("?")[2]))["run"]
         wait_until(lambda: run.counts("work", name)["running"] == 2, 60)
 
+        assert run.ask(f"/Live/{name}")["run"]["commands"] is None
         run.process.kill()
 
         wait_until(lambda: run.ask(f"/Live/{name}")["run"]["status"] == "lost", 60)
+        assert " continue 1" in run.ask(f"/Live/{name}")["run"]["commands"][0]
         run.go_on()
 
 
@@ -189,6 +191,20 @@ def test_only_pages_of_the_dashboard_itself_may_open_its_websocket(cluster: Clus
     assert websocket_status(page, "http://localhost:9000") == 101  # as through a tunnel
     assert websocket_status(page, "http://evil.example") == 403
     assert websocket_status(page, f"http://evil.example:{own.rpartition(':')[2]}") == 403
+
+
+def test_a_websocket_may_be_opened_before_anybody_has_looked_at_the_page(tmp_path: Path):
+    from bokeh.util.token import generate_jwt_token, generate_session_id
+
+    with run_in(tmp_path) as run:
+        page = run.page
+        token = generate_jwt_token(generate_session_id())
+
+        assert websocket_status_of(token, page, "http://evil.example") == 403
+        assert websocket_status_of(token, page, page.partition("/daskflow")[0]) == 101
+        assert websocket_status(page) == 101
+        run.go_on()
+        assert run.ends() == 0
 
 
 def test_a_browser_that_was_led_to_the_dashboard_under_another_name_gets_nothing_of_a_run(

@@ -40,7 +40,7 @@ def model_of(*events: object) -> RunModel:
 
 def counts_of(model: RunModel, step: str = "fit") -> dict[str, int]:
     (found,) = (each for each in model.steps() if each["name"] == step)
-    return {name: found[name] for name in (*OVER, "known", "reused", "retried") if found[name]}
+    return {name: found[name] for name in (*OVER, "known", "reused", "retried", "caught") if found[name]}
 
 
 def test_a_task_is_counted_where_it_is() -> None:
@@ -104,6 +104,18 @@ def test_a_failed_task_that_is_tried_again_by_another_driver_has_failed_no_more(
     )
 
     assert counts_of(model) == {"known": 1, "running": 1, "retried": 1}
+
+
+def test_a_failure_that_was_caught_is_marked_where_the_task_is_done() -> None:
+    model = model_of(
+        committed("fit", "0", caught="ValueError: no"), committed("fit", "1", at=9.0, caught=None)
+    )
+
+    assert counts_of(model) == {"known": 2, "done": 2, "caught": 1}
+    assert model.head()["caught"] == 1
+    assert model.tasks("fit")[0]["error"] == ["caught: ValueError: no", None]
+    assert model.tasks("fit", words="caught")[1] == 1
+    assert model.timeline(0.0)["state"] == ["failed", "done"]
 
 
 def test_reused_tasks_are_done_and_never_waited() -> None:

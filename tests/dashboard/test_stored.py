@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from daskflow.dashboard.following import Follower
 from daskflow.dashboard.model import RunModel
 from daskflow.dashboard.page import document
 from daskflow.dashboard.stored import OVER_SECONDS, StoreSource
-from daskflow.errors import NotFound
+from daskflow.errors import DamagedRecord, NotFound
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import LocalStorage, storage_at
 from daskflow.task.spec import ENDED_WITH_ITS_RUN
@@ -50,7 +51,18 @@ class Followed:
 
     def counts(self, step: str) -> dict[str, int]:
         (found,) = (each for each in self.model.steps() if each["name"] == step)
-        names = ("known", "done", "running", "waiting", "failed", "stopped", "lost", "reused", "retried")
+        names = (
+            "known",
+            "done",
+            "running",
+            "waiting",
+            "failed",
+            "stopped",
+            "lost",
+            "reused",
+            "retried",
+            "caught",
+        )
         return {name: found[name] for name in names if found[name]}
 
 
@@ -179,6 +191,21 @@ def test_a_task_that_was_stopped_with_its_run_did_not_fail(
     assert followed.model.failure() == ("fit", "1")
     assert details.detail(written.store, "fit", "0")["state"] == "stopped"
     assert details.detail(written.store, "fit", "1")["state"] == "failed"
+
+
+def test_a_task_that_runs_shows_its_item_and_since_when(tmp_path: Path):
+    written = Written(tmp_path, STEPS)
+    split(written, 3)
+    layout, storage = written.store.layout, written.store.storage
+    storage.create(layout.driver(0), driver_here())
+    storage.append("F/1/fit/2/1.19a3f0c2b7d4e1f05a21c/stdout.log", b"2026-01-01T00:00:00Z begun\n")
+
+    columns = Followed(written.store).model.tasks("fit")[0]
+    found = details.detail(written.store, "fit", "2")
+
+    assert (columns["task"], columns["state"], columns["value"]) == (["2"], ["running"], ["2"])
+    assert (found["state"], found["attempt"], found["seconds"]) == ("running", 1, None)
+    assert found["started"] == columns["started"][0] > 1e9
 
 
 def test_a_run_whose_driver_vanished_is_lost_and_so_are_the_tasks_that_it_ran(tmp_path: Path):
@@ -409,6 +436,21 @@ def test_tracebacks_and_errors_have_no_codes_of_a_terminal(tmp_path: Path):
     assert model.head()["reason"] == "Task start/0 failed: red"
 
 
+def test_a_failure_that_was_caught_is_shown_with_its_traceback(tmp_path: Path):
+    written = Written(tmp_path, STEPS)
+    split(written, 2)
+    item(written, 0, 2)
+    item(written, 1, 2, error={"type": "E", "exception": "\x1b[31mred", "stacktrace": "a\nb"})
+    written.ended()
+
+    followed = Followed(written.store)
+
+    assert followed.counts("fit") == {"known": 2, "done": 2, "caught": 1}
+    assert followed.model.tasks("fit")[0]["error"] == [None, "caught: E: red"]
+    found = details.detail(written.store, "fit", "1")
+    assert (found["state"], found["error"]["stacktrace"]) == ("done", "a\nb")
+
+
 def test_a_foreach_value_of_ten_megabytes_is_shown_cut(tmp_path: Path):
     written = Written(tmp_path, STEPS)
     from daskflow.pathspec import TaskName
@@ -425,8 +467,7 @@ def test_a_foreach_value_of_ten_megabytes_is_shown_cut(tmp_path: Path):
 
     values = Followed(written.store).model.tasks("fit")[0]["value"]
 
-    assert values[1] == "z" * 199 + "…"
-    assert len(values[0]) <= 200
+    assert values == ["y" * 199 + "…", "z" * 199 + "…"]
 
 
 @pytest.mark.parametrize("columns", [2, 20_000])
@@ -443,6 +484,19 @@ def test_a_table_of_two_or_twenty_thousand_columns_is_shown_in_parts(tmp_path: P
     assert found["rows"][7] == ["7"] * min(columns, 50)
     with pytest.raises(NotFound, match="no artifact 'other'"):
         details.table(written.store, "start", "0", "other", 0)
+
+
+@pytest.mark.parametrize(("content", "why"), [(b"x" * 100, "100 bytes"), (None, "no such file")])
+def test_a_table_that_can_not_be_read_is_told_by_its_name(tmp_path: Path, content: bytes | None, why: str):
+    written = Written(tmp_path, {"start": {}})
+    written.task("start/0", {"frame": pandas.DataFrame({"a": range(30)})})
+    (file,) = tmp_path.rglob("*.parquet")
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+
+    with pytest.raises(DamagedRecord, match=rf"Table 'frame' of F/1/start/0 can't be read: .*{why}"):
+        details.table(written.store, "start", "0", "frame", 0)
 
 
 def test_no_pickle_is_loaded(tmp_path: Path):
@@ -528,6 +582,26 @@ def test_a_run_that_is_over_is_not_read_whenever_runs_are_listed(tmp_path: Path)
 
     source._read_at = {name: at - OVER_SECONDS for name, at in source._read_at.items()}
     wait_until(lambda: source.runs()[-1]["status"] == "damaged")
+    source.close()
+
+
+def test_a_run_that_was_deleted_is_gone_and_may_come_again(tmp_path: Path):
+    def made() -> None:
+        written = Written(tmp_path, STEPS)
+        split(written, 1)
+        written.ended()
+
+    made()
+    source = StoreSource(str(tmp_path))
+    wait_until(lambda: source.model("F", "1") is not None and source.read("F", "1"))
+    wait_until(lambda: [head["run"] for head in source.runs()] == ["1"])
+
+    shutil.rmtree(tmp_path / "F")
+
+    wait_until(lambda: source.model("F", "1") is None)
+    assert source.runs() == []
+    made()
+    wait_until(lambda: source.model("F", "1") is not None)
     source.close()
 
 

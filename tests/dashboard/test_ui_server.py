@@ -83,6 +83,7 @@ def test_a_run_a_step_and_a_task_are_told(troubles_ui: Ui):
     assert ([each["task"] for each in step["tasks"]], step["total"]) == (["11", "10"], 12)
     assert task["task"]["error"]["exception"] == "item 11 is <b>too bad</b>"
     assert task["task"]["row"]["value"] == "11"
+    assert isinstance(task["task"]["row"]["peak_memory"], int)
     assert [each["name"] for each in table["task"]["table"]["columns"]] == ["<i>column 1999</i>"]
 
 
@@ -98,7 +99,13 @@ def test_a_run_a_step_and_a_task_are_told(troubles_ui: Ui):
         ("runs?limit=000000000000999999", 400, "limit must be a whole number from 0 to 1,000"),
         ("runs?limit=", 400, "limit must be a whole number from 0 to 1,000"),
         ("runs?offset=-1", 400, "offset must be a whole number"),
-        ("runs?offset=%25s", 400, "offset must be a whole number"),
+        ("runs?offset=%25s", 400, "offset must be a whole number from 0 to 2,147,483,648, not '%s'."),
+        ("runs/Trouble/1/50%25", 404, "Run Trouble/1 has no step 50%."),
+        ("runs/Trouble/1/fit?sort=50%25", 400, "There is no column '50%'"),
+        ("runs/Trouble/1/start/0?table=50%25", 404, "has no artifact '50%'."),
+        ("runs?words=%ff", 400, "Invalid unicode in words"),
+        ("runs/Trouble/x", 404, "There is nothing at /daskflow/api/runs/Trouble/x."),
+        ("", 404, "There is nothing at /daskflow/api/."),
     ],
 )
 def test_what_is_asked_for_wrongly_is_told(troubles_ui: Ui, path: str, status: int, told: str):

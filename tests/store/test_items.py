@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import io
 import json
 import math
@@ -361,8 +362,44 @@ def test_items_can_be_read_as_texts_that_are_cut_and_nothing_is_unpickled(
 
     assert texts[-1] == "x" * (longest - 1) + "…"
     for item, text in zip(items, texts, strict=False):
-        whole = "(pickle)" if isinstance(item, bytes) else str(item)
-        assert text == whole or text == f"{whole[: longest - 1]}…" or text in ("(typed-json)", "(not JSON)")
+        whole = str(item)
+        assert text == whole or text == f"{whole[: longest - 1]}…"
+
+
+@pytest.mark.parametrize(
+    ("item", "text"),
+    [
+        ("<é>" * 5_000_000, "<é>" * 66 + "<…"),
+        ("a\ud800", "a\ud800"),
+        ({"k": list(range(100_000))}, "{" + f'"k": {list(range(54))}'[:-1]),
+        (list(range(100_000)), str(list(range(60)))[:-1]),
+        ((1, "a"), "(1, 'a')"),
+        (b"ab", "b'ab'"),
+        (float("inf"), "inf"),
+        (numpy.int64(5), "5"),
+        (datetime.date(2026, 1, 2), "2026-01-02"),
+        (bytes(100_000), "(bytes)"),
+        ([object(), "x" * 20_000], "(list)"),
+        (pandas.DataFrame({f"column {number}": [1] for number in range(500)}), "(pandas.DataFrame)"),
+    ],
+    ids=lambda value: str(value)[:12],
+)
+def test_a_large_text_is_shown_cut_plain_values_as_python_has_them_and_of_others_the_type(
+    item: Any, text: str
+) -> None:
+    stored, memory = saved([item, "x" * INLINE_BYTES])
+    memory.read_bytes = 0
+
+    shown = Items(memory).texts(stored, 0, 2, 200)[0]  # type: ignore[arg-type]
+
+    assert shown == text or (shown.endswith("…") and len(shown) == 200 and shown.startswith(text[:150]))
+
+
+def test_items_of_stores_that_are_older_are_shown_by_how_they_are_kept() -> None:
+    stored, whole = saved([b"ab" * 9, "x" * INLINE_BYTES])
+    older = Memory(whole.data.replace(b'"shown"', b'"other"'))
+
+    assert Items(older).texts(stored, 0, 1, 200) == ["(pickle)"]  # type: ignore[arg-type]
 
 
 def test_of_an_item_of_ten_megabytes_no_more_is_read_than_is_shown() -> None:
