@@ -5,6 +5,7 @@
     DaskflowException                      what a user sees: one headline, one message, exit status 1
     ├── InternalError                      a defect of daskflow itself
     ├── CommandException                   a command line that can't be carried out
+    ├── PackageError                       a flow's folder that can't travel to the workers
     ├── NotFound                           no such flow, run, step, task or artifact
     │   └── DataMissing                    a record or file that should be there is not, or can't be read
     ├── NamespaceMismatch                  it exists, but in another namespace
@@ -103,6 +104,12 @@ class CommandException(DaskflowException):
     """A command line that is well formed but can't be carried out."""
 
     headline = "Invalid command"
+
+
+class PackageError(DaskflowException):
+    """What is beside the flow can't be packed, or laid out where its tasks run."""
+
+    headline = "The flow's folder can't travel"
 
 
 class NotFound(DaskflowException):

@@ -77,6 +77,11 @@ class Settings:
         ``DASKFLOW_LAUNCHER``: how a task's process is started, one of :data:`LAUNCHERS`.
     production_token
         ``DASKFLOW_PRODUCTION_TOKEN``: look at the runs of that deployment. Mostly wanted: :meth:`namespace`.
+    package_suffixes
+        ``DASKFLOW_PACKAGE_SUFFIXES``: how the names of files end that travel to workers elsewhere, beside those that do anyway;
+        ``*`` for all files.
+    max_package_size
+        ``DASKFLOW_MAX_PACKAGE_SIZE``: how large all of them may be together, in megabytes.
     notes
         Lines for the user about what was read, such as names in a configuration file that mean nothing.
     """
@@ -92,6 +97,8 @@ class Settings:
     quiet: bool
     launcher: str
     production_token: str | None = None
+    package_suffixes: tuple[str, ...] = ()
+    max_package_size: int = 100
     notes: tuple[str, ...] = ()
 
     def username(self) -> str:
@@ -235,6 +242,8 @@ def load(env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Setti
         quiet=lookup.get(_BOOL, "DASKFLOW_QUIET") or False,
         launcher=lookup.get(_LAUNCHER, "DASKFLOW_LAUNCHER") or "auto",
         production_token=lookup.get(_TEXT, "DASKFLOW_PRODUCTION_TOKEN"),
+        package_suffixes=lookup.get(_SUFFIXES, "DASKFLOW_PACKAGE_SUFFIXES") or (),
+        max_package_size=lookup.get(_COUNT, "DASKFLOW_MAX_PACKAGE_SIZE") or 100,
         notes=lookup.notes(),
     )
 
@@ -405,6 +414,16 @@ def _as_words(value: Any) -> tuple[str, ...]:
     return tuple(map(_as_text, value))
 
 
+def suffixes(value: Any) -> tuple[str, ...]:
+    """Ends of file names from words, be there commas between them. Raises ``ValueError`` or ``TypeError`` if it holds others."""
+    if isinstance(value, str) and not value.lstrip().startswith("["):
+        value = value.replace(",", " ")
+    found = _as_words(value)
+    if not all(word == "*" or (word.startswith(".") and len(word) > 1) for word in found):
+        raise ValueError
+    return found
+
+
 def _as_launcher(value: Any) -> str:
     if value not in LAUNCHERS:
         raise ValueError
@@ -416,4 +435,6 @@ _DATASTORE = _Kind("a directory (./s3 for one called s3), or s3://bucket/prefix"
 _COUNT = _Kind("a whole number from 1", _as_count)
 _BOOL = _Kind("true or false", _as_bool)
 _WORDS = _Kind("words separated by blanks, or a list of strings", _as_words)
+SUFFIXES_EXPECTED = "suffixes such as .parquet, or *"
+_SUFFIXES = _Kind(SUFFIXES_EXPECTED, suffixes)
 _LAUNCHER = _Kind(f"one of {', '.join(LAUNCHERS)}", _as_launcher)

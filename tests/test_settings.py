@@ -135,6 +135,10 @@ def test_the_environment_and_directory_of_the_process_are_the_defaults(project, 
         ("DASKFLOW_DEFAULT_DECOSPECS", '["catch", "retry"]', "default_decospecs", ("catch", "retry")),
         ("DASKFLOW_DEFAULT_DECOSPECS", ["catch"], "default_decospecs", ("catch",)),
         ("DASKFLOW_TEMPDIR", "/scratch", "tempdir", "/scratch"),
+        ("DASKFLOW_PACKAGE_SUFFIXES", ".bin .sh", "package_suffixes", (".bin", ".sh")),
+        ("DASKFLOW_PACKAGE_SUFFIXES", ".bin,.sh", "package_suffixes", (".bin", ".sh")),
+        ("DASKFLOW_PACKAGE_SUFFIXES", ["*"], "package_suffixes", ("*",)),
+        ("DASKFLOW_MAX_PACKAGE_SIZE", "500", "max_package_size", 500),
     ],
 )
 def test_a_value_is_cast_to_the_type_of_its_setting(project, env, name, value, field, expected):
@@ -159,6 +163,8 @@ def test_a_value_is_cast_to_the_type_of_its_setting(project, env, name, value, f
         ("DASKFLOW_DEFAULT_DECOSPECS", "[retry", r"'\[retry'; expected words"),
         ("DASKFLOW_DEFAULT_DECOSPECS", [1], r"\[1\]; expected words"),
         ("DASKFLOW_DATASTORE", 3, "3; expected a directory"),
+        ("DASKFLOW_PACKAGE_SUFFIXES", "sql", r"'sql'; expected suffixes such as \.parquet, or \*"),
+        ("DASKFLOW_MAX_PACKAGE_SIZE", "1 GB", "'1 GB'; expected a whole number"),
     ],
 )
 def test_a_malformed_value_is_an_error_that_names_its_source_and_itself(project, env, name, value, expected):

@@ -217,8 +217,8 @@ def code_is_read_again() -> None:
 
     real = code.load
 
-    def load(store: Any) -> code.Code:
-        found = real(store)
+    def load(store: Any, *which: Any) -> code.Code:
+        found = real(store, *which)
         now = {name: open(os.path.join(found.root, name), "rb").read() for name in found.files}  # noqa: SIM115
         return code.Code(found.root, found.main, found.module, now)
 

@@ -35,14 +35,14 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 def code(run: str, other: str | None, folder: Path | None, datastore: str | None, as_json: bool) -> None:
     """Show the sources of a run: of the flow's file and of the modules beside it that it imports.
 
-    A run executes what they were when it started, or when `continue --new-code` took them anew.
+    Of a run for workers elsewhere it is all that travelled to them of the flow's folder. A run executes what they were when it started, or when `continue --new-code` took them anew.
     """
     if sum([other is not None, folder is not None, as_json]) > 1:
         raise click.UsageError("--diff, --save and --json exclude one another.")
     store = settings.datastore_root(settings.load(), option=datastore)
     files = _files_of(run, store)
     if as_json:
-        click.echo(json.dumps(files))
+        click.echo(json.dumps({path: _text(content) for path, content in files.items()}))
     elif folder is not None:
         _save(files, folder)
     elif other is not None:
@@ -50,29 +50,34 @@ def code(run: str, other: str | None, folder: Path | None, datastore: str | None
         for line in _changes(before, files, other, run):
             click.secho(line, fg=_COLOURS.get(line[:1]))
     else:
-        for path, source in files.items():
+        for path, content in files.items():
             click.secho(f"# {path}", bold=True)
-            click.echo(source)
+            click.echo(f"({len(content):,} bytes that are no text)" if b"\0" in content else _text(content))
 
 
-def _files_of(run: str, store: str) -> dict[str, str]:
+def _text(content: bytes) -> str:
+    return content.decode("utf-8", "replace")
+
+
+def _files_of(run: str, store: str) -> dict[str, bytes]:
     from daskflow.client import Run
     from daskflow.client.namespaces import namespace
 
     namespace(None)  # who names a run may read it
-    return Run(run, store=store).code
+    return Run(run, store=store).code_files
 
 
-def _files_in(folder: Path, wanted: Mapping[str, str]) -> dict[str, str]:
+def _files_in(folder: Path, wanted: Mapping[str, bytes]) -> dict[str, bytes]:
     """The files of these names that a folder has."""
-    return {
-        path: (folder / path).read_text("utf-8", "replace") for path in wanted if (folder / path).is_file()
-    }
+    return {path: (folder / path).read_bytes() for path in wanted if (folder / path).is_file()}
 
 
-def _changes(before: Mapping[str, str], after: Mapping[str, str], old: str, new: str) -> Iterator[str]:
+def _changes(before: Mapping[str, bytes], after: Mapping[str, bytes], old: str, new: str) -> Iterator[str]:
     for path in sorted({*before, *after}):
-        was, now = before.get(path, "").splitlines(), after.get(path, "").splitlines()
+        if before.get(path) != after.get(path) and b"\0" in before.get(path, b"") + after.get(path, b""):
+            yield f"{path}, which is no text, differs"
+            continue
+        was, now = (_text(files.get(path, b"")).splitlines() for files in (before, after))
         names = [
             f"{place}/{path}" if path in files else "/dev/null"
             for place, files in ((old, before), (new, after))
@@ -80,15 +85,15 @@ def _changes(before: Mapping[str, str], after: Mapping[str, str], old: str, new:
         yield from difflib.unified_diff(was, now, names[0], names[1], lineterm="")
 
 
-def _save(files: Mapping[str, str], folder: Path) -> None:
+def _save(files: Mapping[str, bytes], folder: Path) -> None:
     there = [path for path in files if (folder / path).exists()]
     if there:
         raise CommandException(f"{folder / there[0]} is there already. Choose another folder.")
-    for path, source in files.items():
+    for path, content in files.items():
         place = folder / path
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(source, "utf-8")
+            place.write_bytes(content)
         except OSError as error:
             raise click.FileError(str(place), error.strerror) from error
     click.echo(f"{len(files)} files are in {folder}.", err=True)

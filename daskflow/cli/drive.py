@@ -10,7 +10,7 @@ import os
 import secrets
 import signal
 import time
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from daskflow.cli.entry import was_interrupted
 from daskflow.errors import ClusterError, RunHeld, StoreError
 from daskflow.flow.flow_decorator import RunEnd, decorators_of
 from daskflow.flow.parameters import parameters_of
+from daskflow.settings import SUFFIXES_EXPECTED, suffixes
 from daskflow.store import retries
 from daskflow.store.sessions import open_session
 from daskflow.task.execute import run_store
@@ -68,6 +69,7 @@ class Options:
     decospecs: tuple[str, ...] = ()
     run_id_file: str | None = None
     namespace: str | None = None
+    package_suffixes: tuple[str, ...] = ()
 
     @classmethod
     def taken_from(cls, given: dict[str, Any]) -> Options:
@@ -94,6 +96,15 @@ def _cluster_options(
     return found
 
 
+def _package_suffixes(
+    _context: click.Context, _option: click.Parameter, given: str | None
+) -> tuple[str, ...]:
+    try:
+        return suffixes(given) if given else ()
+    except ValueError:
+        raise click.BadParameter(f"'{given}' are not {SUFFIXES_EXPECTED}.") from None
+
+
 def driving_options() -> list[click.Option]:
     """The options of every command that drives a run."""
     return [
@@ -110,6 +121,13 @@ def driving_options() -> list[click.Option]:
             multiple=True,
             callback=_cluster_options,
             help="What the class is called with, or a key of the profile; JSON, else a text. Any number of times.",
+        ),
+        click.Option(
+            ["--package-suffixes"],
+            metavar="SUFFIXES",
+            callback=_package_suffixes,
+            help="Which files beside the flow workers elsewhere get too, such as .parquet,.sh, or * for all; .py, .sql, .json and the like "
+            "they get anyway.",
         ),
         click.Option(
             ["--max-workers"],
@@ -194,6 +212,7 @@ def drive(invocation: Invocation, options: Options, begun: Begun) -> int:
         launcher=settings.launcher,
         max_num_splits=options.max_num_splits,
         watched=_is_watched(invocation, options),
+        folder=_folder(invocation, options, begun.code),
         facts={
             "username": user,
             "namespace": options.namespace or settings.namespace(),
@@ -256,6 +275,34 @@ def check_cluster(invocation: Invocation, options: Options) -> None:
         open_cluster(
             cluster, None, options.cluster_options, _purpose(invocation, invocation.store, click.echo)
         )
+
+
+def packaged(invocation: Invocation, options: Options, code: Code) -> Code:
+    """With what travels of the flow's folder, if its tasks may run elsewhere. Raises :class:`PackageError`."""
+    if not _travels(invocation, options):
+        return code
+    from daskflow.task.package import Selection, pack
+
+    settings, store = invocation.settings, invocation.store
+    chosen = Selection(
+        (*settings.package_suffixes, *options.package_suffixes),
+        settings.max_package_size * 1_000_000,
+        None if "://" in store else store,
+    )
+    return replace(code, package=pack(code, chosen))
+
+
+def _folder(invocation: Invocation, options: Options, code: Code) -> dict[str, Any] | None:
+    """By what workers know the flow's folder."""
+    if not _travels(invocation, options):
+        return None
+    from daskflow.task.unpacked import identity
+
+    return identity(code.root)
+
+
+def _travels(invocation: Invocation, options: Options) -> bool:
+    return _cluster(invocation, options) not in (LOCAL, INLINE)
 
 
 def _purpose(invocation: Invocation, store: str, tell: Callable[[str], None]) -> Purpose:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from daskflow.cli.drive import Begun, Options, drive, driving_options
+from daskflow.cli.drive import Begun, Options, drive, driving_options, packaged
 from daskflow.cli.run import allocate, save_parameters, starting_options
 from daskflow.engine.frontier import Frontier
 from daskflow.engine.resume import Past, downstream, recover
@@ -20,7 +20,7 @@ from daskflow.task import code as task_code
 from daskflow.task.spec import RunContext
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from daskflow.cli.entry import Invocation
     from daskflow.engine.frontier import Planned
@@ -105,7 +105,9 @@ def continue_(invocation: Invocation, /, run: str | None, new_code: bool, **give
         )
     check_parameters(invocation.flow_class, store)
     code = task_code.collect()
-    snapshot, session = _snapshot(store, last, code, new_code)
+    snapshot, session, code = _snapshot(
+        store, last, code, new_code, lambda: packaged(invocation, options, code)
+    )
     if "code" in session:  # refuse before the run is told that it has new code
         recover(Frontier(graph, nobody(store)), Past(store))
 
@@ -158,14 +160,23 @@ def _run(invocation: Invocation, number: str | None, unknown: str) -> RunStore:
 
 
 def _snapshot(
-    store: RunStore, last: int | None, code: task_code.Code, new_code: bool
-) -> tuple[int, dict[str, Any]]:
-    """The session whose code the run goes on with, and what the new session's record has to say of it."""
+    store: RunStore,
+    last: int | None,
+    code: task_code.Code,
+    new_code: bool,
+    packaged: Callable[[], task_code.Code],
+) -> tuple[int, dict[str, Any], task_code.Code]:
+    """The session whose code the run goes on with, what the new session's record has to say of it, and that code."""
     snapshot = snapshot_of(store, last)
     then = store.code(snapshot)
-    if then["hash"] == code.hash:
-        return snapshot, {"snapshot": snapshot}
-    if not new_code:
+    is_same = then["hash"] == code.hash
+    if is_same and "package" in then and not new_code:  # it executes what it started with
+        return snapshot, {"snapshot": snapshot}, code
+    if is_same or new_code:
+        code = packaged()
+    if is_same and (code.package is None or code.package.hash == then.get("package", {}).get("hash")):
+        return snapshot, {"snapshot": snapshot}, code
+    if not is_same and not new_code:
         now = code.describe()["files"]
         files = sorted(path for path in {*now, *then["files"]} if now.get(path) != then["files"].get(path))
         raise CommandException(
@@ -173,7 +184,7 @@ def _snapshot(
             "Use --new-code to go on with the code as it is now, or resume to do so in a new run."
         )
     number = 0 if last is None else last + 1
-    return number, {"snapshot": number, "code": code.describe()}
+    return number, {"snapshot": number, "code": code.describe()}, code
 
 
 def _begun(store: RunStore) -> TaskRecord:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daskflow import __version__, _current
-from daskflow.cli.drive import Begun, Options, check_cluster, drive, driving_options
+from daskflow.cli.drive import Begun, Options, check_cluster, drive, driving_options, packaged
 from daskflow.cli.options import collect, parameter_options
 from daskflow.errors import DataException
 from daskflow.flow.flow_decorator import decorators_of
@@ -98,6 +98,7 @@ def allocate(
     """A new run with its record and code; of a resumed one, ``origin`` says what it takes over."""
     tags = check_tags(options.tags)
     check_cluster(invocation, options)
+    code = packaged(invocation, options, code)
     if options.run_id_file:
         _check_writable(options.run_id_file)
     versions = {"python": platform.python_version(), "daskflow": __version__}

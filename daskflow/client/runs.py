@@ -195,12 +195,16 @@ class Run(OfRun[Step]):
 
     @property
     def code(self) -> dict[str, str]:
-        """The sources it ran, by path; of a run that went on with new code, those it ran last."""
-        snapshot = snapshot_of(self._store, last_session(self._store))
-        return {
-            path: self._store.source(path, snapshot).decode("utf-8", "replace")
-            for path in self._store.code(snapshot)["files"]
-        }
+        """The sources it ran, by path; of a run that went on with new code, those it ran last.
+
+        Of a run for workers elsewhere it is all that travelled to them of the flow's folder.
+        """
+        return {path: content.decode("utf-8", "replace") for path, content in self.code_files.items()}
+
+    @property
+    def code_files(self) -> dict[str, bytes]:
+        """The same as bytes, for files that are no text."""
+        return self._store.sources(snapshot_of(self._store, last_session(self._store)))
 
     @property
     def origin_pathspec(self) -> str | None:

@@ -5,6 +5,7 @@
     TrainFlow/12/run.json                         the run; create-only
     TrainFlow/12/code/flow.py                     the code it runs
     TrainFlow/12/code.1/flow.py                   the code with which driver session 1 went on, if it was changed
+    TrainFlow/packages/3f0c....zip                what the flow's folder held when runs for workers elsewhere started
     TrainFlow/12/drivers/0.json                   a driver session: who drives, since when; create-only
     TrainFlow/12/drivers/0.beat.json  0.end.json  that it lives; how it ended
     TrainFlow/12/tags/0.json                      the user's tags after their first change; create-only
@@ -104,6 +105,10 @@ class Layout:
     def code(self, path: str, snapshot: int = 0) -> str:
         """A source file of the run's code; of the code with which driver session ``snapshot`` went on."""
         return f"{self.root}/code{f'.{snapshot}' if snapshot else ''}/{path}"
+
+    def package(self, digest: str) -> str:
+        """What a flow's folder held, by its content; runs share it."""
+        return f"{self.flow}/packages/{digest}.zip"
 
     @property
     def drivers(self) -> str:

@@ -23,7 +23,7 @@ from daskflow.errors import (
     StoreError,
 )
 from daskflow.pathspec import TaskName, TaskRange, TaskSet
-from daskflow.store import records
+from daskflow.store import packages, records
 from daskflow.store.chunks import Chunks
 from daskflow.store.items import Items
 from daskflow.store.layout import NOT_STEPS, PARAMETERS, Layout, chunk_of, part_of_plan
@@ -193,6 +193,16 @@ class RunStore:
             return self.storage.read(place)
         except FileNotFoundError:
             raise StoreError(f"{self.storage.locate(place)}, part of the run's code, is missing.") from None
+
+    def sources(self, snapshot: int = 0, told: dict[str, Any] | None = None) -> dict[str, bytes]:
+        """All files that are kept of the run's code, of which ``told`` is recorded if that is known, by path.
+
+        Raises :class:`StoreError` if one is missing or damaged.
+        """
+        told = told or self.code(snapshot)
+        if "package" in told:
+            return dict(packages.read(self.storage, self.layout, told["package"]).files)
+        return {path: self.source(path, snapshot) for path in told["files"]}
 
     def read(self, path: str) -> dict[str, Any] | None:
         """The record at ``path``, None if there is none. Raises :class:`DamagedRecord` if it is."""

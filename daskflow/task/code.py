@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from daskflow.errors import CommandException, StoreError
 from daskflow.flow import spec as flow_spec
+from daskflow.store import packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from daskflow.flow.spec import FlowSpec
+    from daskflow.store.packages import Package
     from daskflow.store.runs import RunStore
 
 _NOT_LOCAL = ("site-packages", "dist-packages")
@@ -43,12 +45,15 @@ class Code:
         Its dotted name if it was started by ``python -m``, else None.
     files
         Source by path relative to ``root``; ``main`` is among them.
+    package
+        All that travels of ``root``, ``files`` among it; None if nothing does.
     """
 
     root: str
     main: str
     module: str | None
     files: Mapping[str, bytes]
+    package: Package | None = None
 
     @property
     def hash(self) -> str:
@@ -66,13 +71,14 @@ class Code:
     def describe(self) -> dict[str, Any]:
         """What goes into the run's record."""
         hashes = {path: hashlib.sha256(source).hexdigest() for path, source in sorted(self.files.items())}
-        return {
+        told = {
             "hash": self.hash,
             "root": self.root,
             "main": self.main,
             "module": self.module,
             "files": hashes,
         }
+        return told if self.package is None else told | {"package": self.package.describe()}
 
 
 def collect() -> Code:
@@ -98,24 +104,41 @@ def collect() -> Code:
 
 
 def save(code: Code, store: RunStore, snapshot: int = 0) -> None:
-    """Keep the code with which driver session ``snapshot`` starts or goes on in the run's folder."""
+    """Keep the code with which driver session ``snapshot`` starts or goes on: in the run's folder, or as a package."""
+    if code.package is not None:
+        packages.save(code.package, store.storage, store.layout)
+        return
     for path, source in code.files.items():
         store.storage.create(store.layout.code(path, snapshot), source)
 
 
-def load(store: RunStore, snapshot: int = 0) -> Code:
-    """A snapshot of a run's code.
+def load(store: RunStore, snapshot: int = 0, root: str | None = None) -> Code:
+    """A snapshot of a run's code, to be run in the folder ``root`` that has all of it, else where it was.
 
     Raises :class:`StoreError` if a file is missing or is not what the run's record says.
     """
     told = store.code(snapshot)
+    sources = store.sources(snapshot, told) if root is None else _Folder(root)
     files = {}
     for path, digest in told["files"].items():
-        files[path] = store.source(path, snapshot)
+        files[path] = sources[path]
         if hashlib.sha256(files[path]).hexdigest() != digest:
-            place = store.storage.locate(store.layout.code(path, snapshot))
+            place = (
+                store.storage.locate(store.layout.code(path, snapshot)) if root is None else f"{root}/{path}"
+            )
             raise StoreError(f"{place}, part of the run's code, was changed by hand.")
-    return Code(told["root"], told["main"], told["module"], files)
+    return Code(root or told["root"], told["main"], told["module"], files)
+
+
+class _Folder:
+    """The files below a folder, by path."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+
+    def __getitem__(self, path: str) -> bytes:
+        with open(os.path.join(self._root, path), "rb") as file:
+            return file.read()
 
 
 class FlowFound(SystemExit):

@@ -111,6 +111,7 @@ class Launcher:
                 "snapshot": run.snapshot,
                 "decorators": run.decorators,
                 "cwd": run.cwd,
+                "folder": run.folder,
                 "launcher": run.launcher,
                 "why": why_not_fork,
             }

@@ -40,6 +40,8 @@ class RunContext:
         The widest foreach that is allowed; None for any.
     watched
         Whether more is to be told of its tasks than a terminal shows.
+    folder
+        What tells the flow's folder from others, see :func:`daskflow.task.unpacked.identity`; None if no task runs elsewhere.
     facts
         For ``current``: user name, namespace, parameter names, tags, directory for temporary files.
     """
@@ -55,6 +57,7 @@ class RunContext:
     decorators: tuple[str, ...] = ()
     max_num_splits: int | None = None
     watched: bool = False
+    folder: dict[str, Any] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
 

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from daskflow.flow.spec import FlowSpec
+    from daskflow.store.runs import RunStore
     from daskflow.task.code import Code
+    from daskflow.task.unpacked import Place
 
 _MOST_ERROR = 100_000
 """Characters of a traceback that a message can hold."""
@@ -131,12 +133,24 @@ def load_flow(boot: dict[str, Any]) -> type[FlowSpec]:
     from daskflow.store.storage import storage_at
     from daskflow.task import code
 
-    if os.path.isdir(boot["cwd"]):
-        os.chdir(boot["cwd"])
     store = RunStore(storage_at(boot["store"]), boot["flow"], boot["run"])
-    flow_class = code.execute_as_main(code.load(store, boot["snapshot"]))
+    copy = _copy_of(store, boot)
+    cwd = boot["cwd"] if copy is None else copy.cwd
+    if os.path.isdir(cwd):
+        os.chdir(cwd)
+    found = code.load(store, boot["snapshot"], None if copy is None else copy.root)
+    flow_class = code.execute_as_main(found)
     attach(flow_class, boot["decorators"])
     return flow_class
+
+
+def _copy_of(store: RunStore, boot: dict[str, Any]) -> Place | None:
+    """Where the flow's folder was laid out anew, if the driver's is not to be seen from here."""
+    if boot.get("folder") is None:
+        return None
+    from daskflow.task import unpacked
+
+    return unpacked.place(store, boot["snapshot"], boot["folder"])
 
 
 def _send_ready(control: socket.socket, **facts: Any) -> None:

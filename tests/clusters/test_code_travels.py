@@ -1,0 +1,357 @@
+"""Workers that don't see the flow's folder run its tasks in a copy of it, as it was when the run began."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from daskflow import Run, Task
+from daskflow.store.runs import RunStore
+from daskflow.store.storage import storage_at
+from tests.watching import scheduler_address, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+ROOT = str(Path(__file__).parents[2])
+TOOL = "from daskflow.cli.tool import main; main()"
+FLOW = """
+import os
+import sys
+
+from daskflow import FlowSpec, step
+
+import helper
+
+
+class F(FlowSpec):
+    @step
+    def start(self):
+        self.items = [0, 1, 2]
+        self.next(self.work, foreach="items")
+
+    @step
+    def work(self):
+        import subprocess
+        import lazy.part
+        self.seen = {
+            "name": __name__, "file": __file__, "path": sys.path[0], "argv": sys.argv, "cwd": os.getcwd(),
+            "helper": (helper.NAME, helper.__file__), "lazy": lazy.part.NAME,
+            "query": open("queries/q.sql").read(), "ignored": os.path.exists("big.csv"),
+            "program": subprocess.run(["./tool.py"], capture_output=True, text=True, check=True).stdout,
+        }
+        with open(f"written-{self.input}.txt", "w") as file:
+            file.write("as on the laptop")
+        self.next(self.join)
+
+    @step
+    def join(self, inputs):
+        self.seen = [each.seen for each in inputs]
+        self.next(self.end)
+
+    @step
+    def end(self):
+        print("query:", open("queries/q.sql").read())
+
+
+if __name__ == "__main__":
+    F()
+"""
+FILES = {
+    "flow.py": FLOW,
+    "helper.py": "NAME = 'beside'",
+    "lazy/part.py": "NAME = 'late'",
+    "queries/q.sql": "select 1",
+    "tool.py": f"#!{sys.executable}\nprint('ran')\n",
+    "big.csv": "not for workers",
+    ".env": "SECRET=1",
+    ".daskflowignore": "*.csv\n",
+}
+
+
+class Cluster:
+    """A scheduler, and workers in a folder of their own when they are asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.tmp = folder / "tmp"
+        self.tmp.mkdir()
+        self._started = [
+            self._start(
+                [sys.executable], "scheduler", "--port", "0", "--scheduler-file", str(folder / "s.json")
+            )
+        ]
+        self.address = scheduler_address(folder / "s.json")
+
+    def workers(self, count: int, python: Sequence[str] = (sys.executable,)) -> None:
+        """Start workers."""
+        words = ("worker", self.address, "--nthreads", "1", "--no-nanny")
+        self._started += [self._start(python, *words) for _ in range(count)]
+
+    def _start(self, python: Sequence[str], *words: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [*python, "-m", "dask", *words, "--host", "127.0.0.1", "--no-dashboard"],
+            cwd=self.folder,
+            env=os.environ | {"PYTHONPATH": ROOT, "TMPDIR": str(self.tmp)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def end_workers(self) -> None:
+        """End the workers."""
+        while len(self._started) > 1:
+            self._started[-1].terminate()
+            self._started.pop().wait(60)
+
+    def close(self) -> None:
+        """The workers first: one whose scheduler is gone waits for it."""
+        self.end_workers()
+        self._started[0].terminate()
+        self._started[0].wait(60)
+
+    @property
+    def copies(self) -> Path:
+        """Where the workers lay packages out."""
+        return self.tmp / f"daskflow-{os.getuid()}" / "packages"
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    (tmp_path / "there").mkdir()
+    found = Cluster(tmp_path / "there")
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The flow's, beside the store."""
+    made = tmp_path / "here"
+    for name, text in FILES.items():
+        (made / name).parent.mkdir(parents=True, exist_ok=True)
+        (made / name).write_text(text)
+    (made / "tool.py").chmod(0o755)
+    return made
+
+
+def environment(**more: str) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": ROOT, "DASKFLOW_USER": "ada"} | more
+
+
+def start(folder: Path, *words: str, file: str = "flow.py", **more: str) -> subprocess.Popen[str]:
+    """Start a command of the flow; the store is beside its folder."""
+    store = folder.parent / "store"
+    return subprocess.Popen(
+        [sys.executable, file, "--datastore", str(store), *words],
+        cwd=folder,
+        env=environment(**more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def begun(folder: Path, run: int = 1, session: int = 0) -> None:
+    """Wait until a run has its driver."""
+    wait_until((folder.parent / "store" / "F" / str(run) / "drivers" / f"{session}.json").exists, 60)
+
+
+def ended(process: subprocess.Popen[str], status: int = 0) -> str:
+    """Wait for a command's end; what it printed."""
+    out, _ = process.communicate(timeout=100)
+    assert process.returncode == status, out
+    return out
+
+
+def elsewhere(
+    folder: Path, cluster: Cluster, *words: str, run: int = 1, session: int = 0, status: int = 0
+) -> str:
+    """A command that drives a run whose folder is gone before any worker could look; it comes back in the end."""
+    process = start(folder, *words, "--cluster", cluster.address)
+    begun(folder, run, session)
+    away = folder.rename(folder.parent / "away")
+    cluster.workers(2)
+    out = ended(process, status)
+    cluster.end_workers()
+    away.rename(folder)
+    return out
+
+
+@pytest.mark.parametrize("launcher", ["fork", "fresh"])
+def test_a_task_elsewhere_finds_everything_as_on_the_laptop(cluster: Cluster, folder: Path, launcher: str):
+    process = start(folder, "run", "--cluster", cluster.address, DASKFLOW_LAUNCHER=launcher)
+    begun(folder)
+    folder.rename(folder.parent / "away")
+    cluster.workers(2)
+    out = ended(process)
+
+    assert "query: select 1" in out
+    [copy] = cluster.copies.glob("*/files")
+    there = str(copy)
+    for seen in Task("F/1/join/0", store=str(folder.parent / "store")).data.seen:
+        assert seen == {
+            "name": "__main__",
+            "file": f"{there}/flow.py",
+            "path": there,
+            "argv": [f"{there}/flow.py"],
+            "cwd": there,
+            "helper": ("beside", f"{there}/helper.py"),
+            "lazy": "late",
+            "query": "select 1",
+            "ignored": False,
+            "program": "ran\n",
+        }
+    assert {each.name for each in copy.glob("written-*")} == {f"written-{n}.txt" for n in range(3)}
+    assert not (copy / ".env").exists()
+
+
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "-Urm", "true"], check=False, capture_output=True).returncode != 0,
+    reason="the system lets nobody hide a folder from a process (unshare)",
+)
+def test_another_folder_under_the_same_path_is_not_taken_for_the_flows(cluster: Cluster, folder: Path):
+    other = folder.parent / "other"
+    other.mkdir()
+    (other / "flow.py").write_text("raise SystemExit('another one')")
+    hidden = f'mount --bind {other} {folder} && exec "$@"'
+    cluster.workers(2, ["unshare", "-Urm", "sh", "-c", hidden, "sh", sys.executable])
+
+    assert "query: select 1" in ended(start(folder, "run", "--cluster", cluster.address))
+
+
+def test_where_the_folder_is_to_be_seen_tasks_run_in_it(cluster: Cluster, folder: Path):
+    cluster.workers(1)
+
+    ended(start(folder, "run", "--cluster", cluster.address))
+
+    assert (folder / "written-0.txt").exists()
+    assert not cluster.copies.exists()
+
+
+def test_paths_from_a_folder_above_the_flows_lead_to_the_same_files(
+    cluster: Cluster, tmp_path: Path, folder: Path
+):
+    (folder / "flow.py").write_text(
+        FLOW.replace("queries/", "flows/queries/").replace("./tool", "flows/tool")
+    )
+    project = tmp_path / "project"
+    project.mkdir()
+    folder.rename(project / "flows")
+    process = start(project, "run", "--cluster", cluster.address, file="flows/flow.py")
+    begun(project)
+    (project / "flows").rename(project / "away")
+    cluster.workers(1)
+
+    assert "query: select 1" in ended(process)
+
+
+def test_a_folder_is_stored_and_laid_out_once_for_each_content(cluster: Cluster, folder: Path):
+    elsewhere(folder, cluster, "run", run=1)
+    elsewhere(folder, cluster, "run", run=2)
+    (folder / "queries" / "q.sql").write_text("select 2")
+    out = elsewhere(folder, cluster, "run", run=3)
+
+    packages = folder.parent / "store" / "F" / "packages"
+    told = [RunStore(storage_at(str(folder.parent / "store")), "F", run).code()["package"] for run in "123"]
+    assert "query: select 2" in out
+    assert told[0] == told[1] != told[2]
+    assert {each.stem for each in packages.iterdir()} == {told[0]["hash"], told[2]["hash"]}
+    assert {each.parent.name for each in cluster.copies.glob("*/files")} == {told[0]["hash"], told[2]["hash"]}
+    assert set(told[0]["files"]) == {*FILES} - {"big.csv", ".env", ".daskflowignore"}
+    with zipfile.ZipFile(packages / f"{told[0]['hash']}.zip") as archive:
+        assert archive.read("queries/q.sql") == b"select 1"
+    assert not (folder.parent / "store" / "F" / "1" / "code").exists()
+
+
+def test_the_files_of_a_run_are_given_back(cluster: Cluster, folder: Path, tmp_path: Path):
+    (folder / "weights.bin").write_bytes(b"\x00\xff")
+    elsewhere(folder, cluster, "run", "--package-suffixes", ".bin,.pt", run=1)
+    (folder / "queries" / "q.sql").write_text("select 2")
+    (folder / "weights.bin").write_bytes(b"\x01\x00")
+    elsewhere(folder, cluster, "run", "--package-suffixes", "*", run=2)
+
+    store = str(folder.parent / "store")
+
+    def code(*words: str) -> str:
+        command = [sys.executable, "-c", TOOL, "code", *words, "--datastore", store]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+
+    code("F/1", "--save", "saved")
+    assert Run("F/1", store=store).code["queries/q.sql"] == "select 1"
+    assert (tmp_path / "saved" / "queries" / "q.sql").read_text() == "select 1"
+    assert (tmp_path / "saved" / "weights.bin").read_bytes() == b"\x00\xff"
+    assert "# queries/q.sql\nselect 1\n" in code("F/1")
+    assert "# weights.bin\n(2 bytes that are no text)\n" in code("F/1")
+    assert json.loads(code("F/1", "--json"))["lazy/part.py"] == "NAME = 'late'"
+    changes = code("F/2", "--diff", "F/1").splitlines()
+    assert changes[-3:] == ["-select 1", "+select 2", "weights.bin, which is no text, differs"]
+
+
+BROKEN = FLOW.replace("self.seen = {", 'assert "2" in open("queries/q.sql").read()\n        self.seen = {')
+
+
+def test_a_run_goes_on_with_the_files_it_began_with_unless_it_is_told_otherwise(
+    cluster: Cluster, folder: Path
+):
+    (folder / "flow.py").write_text(BROKEN)
+    elsewhere(folder, cluster, "run", status=1)
+    (folder / "queries" / "q.sql").write_text("select 2")
+
+    elsewhere(folder, cluster, "continue", "1", session=1, status=1)
+    out = elsewhere(folder, cluster, "continue", "1", "--new-code", session=2)
+
+    assert "query: select 2" in out
+    assert Run("F/1", store=str(folder.parent / "store")).code["queries/q.sql"] == "select 2"
+
+
+def test_a_run_that_began_on_the_laptop_goes_on_elsewhere(cluster: Cluster, folder: Path):
+    (folder / "flow.py").write_text(BROKEN)
+    ended(start(folder, "run"), status=1)
+    (folder / "queries" / "q.sql").write_text("select 2")
+
+    out = elsewhere(folder, cluster, "continue", "1", session=1)
+
+    assert "query: select 2" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "have 5,000.0 MB, more than 100.0 MB. The largest: data/all.csv (5,000.0 MB)"),
+        (["--package-suffixes", "csv"], "'csv' are not suffixes such as .parquet, or *"),
+    ],
+)
+def test_what_can_not_travel_is_one_error_before_there_is_a_run(
+    cluster: Cluster, folder: Path, words: list[str], told: str
+):
+    (folder / "data").mkdir()
+    (folder / ".daskflowignore").unlink()
+    with (folder / "data" / "all.csv").open("wb") as file:
+        file.truncate(5_000_000_000 - sum(len(text) for name, text in FILES.items() if name[0] != "."))
+
+    process = start(folder, "run", "--cluster", cluster.address, *words)
+    out, _ = process.communicate(timeout=60)
+
+    assert process.returncode != 0
+    assert told in out
+    assert "Traceback" not in out
+    assert not (folder.parent / "store" / "F").exists()
+
+
+def test_on_this_machine_s_own_cluster_nothing_is_packed(folder: Path):
+    with (folder / "all.json").open("wb") as file:
+        file.truncate(5_000_000_000)
+
+    ended(start(folder, "run"))
+
+    assert not (folder.parent / "store" / "F" / "packages").exists()
+    assert (folder.parent / "store" / "F" / "1" / "code" / "lazy" / "part.py").exists()
