@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import pickle
 import socket
@@ -62,6 +63,24 @@ def prepare_run(run: RunContext) -> None:
     """On a worker: load the flow, without waiting for it; the first task finds it there."""
     with contextlib.suppress(DaskflowException, OSError):  # the first task tries again, and tells
         LAUNCHERS.start(run)
+
+
+def has_environment(run: RunContext) -> bool:
+    """On a worker: whether the environment of the run's requirements is there."""
+    from daskflow.task import environment
+
+    return environment.is_there(run)
+
+
+async def make_environment(run: RunContext) -> None:
+    """On a worker: make the environment of the run's requirements, beside what else it does, and load the flow there.
+
+    Raises :class:`RequirementsError`.
+    """
+    from daskflow.task import environment
+
+    await asyncio.to_thread(environment.interpreter, run)
+    prepare_run(run)
 
 
 def stop_run(run: RunContext, grace: float) -> None:

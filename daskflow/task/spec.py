@@ -40,6 +40,9 @@ class RunContext:
         The widest foreach that is allowed; None for any.
     watched
         Whether more is to be told of its tasks than a terminal shows.
+    pins
+        What the environment of its requirements has in the driver's versions, such as ``dask==2025.9.1``; empty if the run has
+        no requirements. The requirements themselves are in its record: this goes with each of its tasks.
     facts
         For ``current``: user name, namespace, parameter names, tags, directory for temporary files.
     """
@@ -55,6 +58,7 @@ class RunContext:
     decorators: tuple[str, ...] = ()
     max_num_splits: int | None = None
     watched: bool = False
+    pins: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
 
 
