@@ -20,7 +20,9 @@ import site
 import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,23 +49,35 @@ _PROGRAM = (
     "module = sys.argv.pop(1); runpy.run_module(module, run_name='__main__', alter_sys=True)"
 )
 
-_of_runs: dict[str, str] = {}
+_of_runs: dict[str, Future[str]] = {}
 """Interpreters of runs by their token: packages that come to the worker later don't change a run."""
+_lock = threading.Lock()
 
 
 def interpreter(run: RunContext, tell: Callable[[str], None] = lambda _: None) -> str:
     """The interpreter of the tasks of a run that has requirements, on this machine; its environment made if it is not there.
 
+    Tasks that come meanwhile wait for it, and fail with it if it can't be made; the next one tries again.
     Raises :class:`RequirementsError`.
     """
-    if run.token not in _of_runs:
-        _of_runs[run.token] = make(_of_run(run), run.pins, tell)
-    return _of_runs[run.token]
+    with _lock:
+        found = _of_runs.get(run.token)
+        ours = found is None
+        if found is None:
+            found = _of_runs[run.token] = Future()
+    if ours:
+        try:
+            found.set_result(make(_of_run(run), run.pins, tell))
+        except BaseException as error:
+            del _of_runs[run.token]
+            found.set_exception(error)
+            raise
+    return found.result()
 
 
 def is_there(run: RunContext) -> bool:
     """Whether the environment of a run need not be made."""
-    return run.token in _of_runs or _Place.of(_of_run(run), run.pins).is_ready
+    return _Place.of(_of_run(run), run.pins).is_ready
 
 
 def _of_run(run: RunContext) -> Requirements:
