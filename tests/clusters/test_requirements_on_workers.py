@@ -170,6 +170,7 @@ def test_a_worker_that_comes_later_makes_the_environment_for_its_first_task(clus
     assert cluster.calls_of_pip() == 1
 
 
+@pytest.mark.slow
 def test_tasks_of_a_worker_that_comes_later_and_can_not_have_it_fail_in_one_sentence(cluster: Cluster):
     asked_for(cluster.folder / "requirements.txt", "nosuch")
     with cluster.run() as driver:
@@ -185,6 +186,7 @@ def test_tasks_of_a_worker_that_comes_later_and_can_not_have_it_fail_in_one_sent
     assert failed.error["type"] == "Requirements"
 
 
+@pytest.mark.slow
 def test_a_worker_goes_on_while_pip_works_and_neither_it_nor_the_driver_waits_for_pip_when_told_to_end(
     cluster: Cluster,
 ):

@@ -29,6 +29,7 @@ DOCUMENTS += [
     "docs/where-your-data-is.md",
     "docs/larger-than-memory.md",
     "docs/watching-a-run.md",
+    "docs/requirements.md",
 ]
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROMPT = "(Pdb) "
