@@ -33,6 +33,7 @@
     │   ├── DamagedRecord                  a record that is not what was written
     │   └── Unavailable                    a store that does not answer now
     ├── ClusterError                       no cluster, or it does not answer
+    ├── RequirementsError                  the environment that a run asks for can't be made
     ├── SecretsError                       a secret that can't be read, or can't become a variable
     ├── HookFailed                         a function called after a run failed
     ├── TimeoutException                   a step took longer than its ``@timeout`` allows
@@ -279,6 +280,12 @@ class ClusterError(DaskflowException):
     """The cluster can't be started or does not answer."""
 
     headline = "Cluster error"
+
+
+class RequirementsError(DaskflowException):
+    """What a run asks for by ``--requirements`` can't be had."""
+
+    headline = "Requirements"
 
 
 class SecretsError(DaskflowException):

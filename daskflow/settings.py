@@ -340,6 +340,17 @@ def _project_configuration(cwd: Path) -> list[_Source]:
     return []
 
 
+def cache_folder() -> Path:
+    """Where is kept what can be made anew: ``$XDG_CACHE_HOME/daskflow``, else ``~/.cache/daskflow``.
+
+    Raises :class:`SettingsError` if there is no home.
+    """
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if not os.path.isabs(folder):
+        raise SettingsError("There is no home directory for a cache: set XDG_CACHE_HOME to a folder.")
+    return Path(folder, "daskflow")
+
+
 def _home_configuration(home: Path, profile: str | None) -> list[_Source]:
     file = home / (f"config_{profile}.json" if profile else "config.json")
     if os.path.isfile(file):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from daskflow.cli.drive import Options, wanted
 from daskflow.cli.go_on import check_parameters, nobody
 from daskflow.cli.pathspecs import task_of
 from daskflow.engine.frontier import Frontier
@@ -32,6 +33,12 @@ def debug(invocation: Invocation, task: str, pdb_at_start: bool) -> int:
     Nothing is stored. Decorators that deal with failures and time (@retry, @catch, @timeout) are left out.
     """
     store, name = task_of(invocation, task)
+    requirements = wanted(Options(), store).requirements
+    if requirements is not None:
+        from daskflow.task import environment
+        from daskflow.task.requirements import pins
+
+        environment.enter(requirements, pins(), lambda text: click.echo(text, err=True))
     check_parameters(invocation.flow_class, store)
     spec = _spec(invocation, store, name)
     error = run_again(spec, invocation.flow_class, store, pdb_at_start)

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from daskflow.store.runs import RunStore
     from daskflow.store.sessions import Session
     from daskflow.task.code import Code
+    from daskflow.task.requirements import Requirements
 
 LOCAL, INLINE = "local", "inline"
 
@@ -70,6 +71,7 @@ class Options:
     run_id_file: str | None = None
     namespace: str | None = None
     package_suffixes: tuple[str, ...] = ()
+    requirements: Requirements | None = None
 
     @classmethod
     def taken_from(cls, given: dict[str, Any]) -> Options:
@@ -213,6 +215,7 @@ def drive(invocation: Invocation, options: Options, begun: Begun) -> int:
         max_num_splits=options.max_num_splits,
         watched=_is_watched(invocation, options),
         folder=_folder(invocation, options, begun.code),
+        pins=_pins(options),
         facts={
             "username": user,
             "namespace": options.namespace or settings.namespace(),
@@ -266,6 +269,16 @@ def _cluster(invocation: Invocation, options: Options) -> str:
     return options.cluster or invocation.settings.default_cluster
 
 
+def wanted(options: Options, earlier: RunStore | None = None) -> Options:
+    """With the requirements that count: those of the option, else those of an earlier run. A file of nothing means none."""
+    found = options.requirements
+    if found is None and earlier is not None and (told := earlier.record().get("requirements")):
+        from daskflow.task.requirements import of_record
+
+        found = of_record({"requirements": told})
+    return replace(options, requirements=found if found is not None and found.text else None)
+
+
 def check_cluster(invocation: Invocation, options: Options) -> None:
     """See that there is such a kind of cluster, before a run is made for it. Raises :class:`ClusterError`."""
     cluster = _cluster(invocation, options)
@@ -303,6 +316,38 @@ def _folder(invocation: Invocation, options: Options, code: Code) -> dict[str, A
 
 def _travels(invocation: Invocation, options: Options) -> bool:
     return _cluster(invocation, options) not in (LOCAL, INLINE)
+
+
+def check_requirements(invocation: Invocation, options: Options) -> None:
+    """See that a run's requirements can be had, as far as that is known here, before a run is made for them.
+
+    For tasks on this machine their environment is made, by which pip finds out; inline, this process goes on in it. Machines
+    elsewhere may see other packages than this one, so there it is made once they have started. Raises
+    :class:`RequirementsError`.
+    """
+    if options.requirements is None:
+        return
+    from daskflow.task import environment, requirements
+
+    fixed = _pins(options)
+    requirements.check(options.requirements, fixed)
+    cluster = _cluster(invocation, options)
+    if cluster == LOCAL:
+        environment.make(options.requirements, fixed, _tell)
+    elif cluster == INLINE:
+        environment.enter(options.requirements, fixed, _tell)
+
+
+def _pins(options: Options) -> tuple[str, ...]:
+    if options.requirements is None:
+        return ()
+    from daskflow.task.requirements import pins
+
+    return pins()
+
+
+def _tell(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def _purpose(invocation: Invocation, store: str, tell: Callable[[str], None]) -> Purpose:
@@ -456,7 +501,7 @@ def _executor(
         return InlineExecutor(invocation.flow_class, console), None
     from daskflow.clusters import open_cluster
     from daskflow.engine import worker
-    from daskflow.engine.on_dask import DaskExecutor, on_all_workers
+    from daskflow.engine.on_dask import DaskExecutor, make_environments, on_all_workers
     from daskflow.engine.regions import needs
 
     slots = options.max_workers or invocation.settings.max_workers
@@ -466,7 +511,10 @@ def _executor(
         from daskflow.clusters import fit
 
         fit.check(client, run.store, begun.store.layout.run_record, console.notice)
-        on_all_workers(client, worker.prepare_run, run)
+        if options.requirements is None:
+            on_all_workers(client, worker.prepare_run, run)
+        else:
+            make_environments(client, run, options.requirements.file, console.notice)
     demands = {node.name: demand for node in begun.graph if (demand := needs(node.policy))}
     if demands:
         from daskflow.clusters import resources

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from daskflow.cli.drive import Begun, Options, drive, driving_options, packaged
+from daskflow.cli.drive import (
+    Begun,
+    Options,
+    check_requirements,
+    drive,
+    driving_options,
+    packaged,
+    wanted,
+)
 from daskflow.cli.run import allocate, save_parameters, starting_options
 from daskflow.engine.frontier import Frontier
 from daskflow.engine.resume import Past, downstream, recover
@@ -49,6 +57,7 @@ def resume(invocation: Invocation, /, step: str | None, origin_run_id: str | Non
     decorators = (*invocation.decospecs, *options.decospecs)
     graph = invocation.graph(decorators)
     origin = _run(invocation, origin_run_id, "Resume could not find run id *{}*")
+    options = wanted(options, origin)
     again = downstream(graph, step) if step is not None else ()
     values = _parameters(invocation, origin)
     taken = Past(origin, without=again)
@@ -108,6 +117,8 @@ def continue_(invocation: Invocation, /, run: str | None, new_code: bool, **give
     snapshot, session, code = _snapshot(
         store, last, code, new_code, lambda: packaged(invocation, options, code)
     )
+    options = wanted(options, store)
+    check_requirements(invocation, options)
     if "code" in session:  # refuse before the run is told that it has new code
         recover(Frontier(graph, nobody(store)), Past(store))
 

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daskflow import __version__, _current
-from daskflow.cli.drive import Begun, Options, check_cluster, drive, driving_options, packaged
+from daskflow.cli.drive import (
+    Begun,
+    Options,
+    check_cluster,
+    check_requirements,
+    drive,
+    driving_options,
+    packaged,
+    wanted,
+)
 from daskflow.cli.options import collect, parameter_options
 from daskflow.errors import DataException
 from daskflow.flow.flow_decorator import decorators_of
@@ -27,6 +36,7 @@ if TYPE_CHECKING:
     from daskflow.cli.entry import Invocation
     from daskflow.flow.graph import Graph
     from daskflow.flow.spec import FlowSpec
+    from daskflow.task.requirements import Requirements
 
 LARGEST_GRAPH = 1 << 24
 """Bytes of JSON; a reader must not have to load a pickle to know a run's steps."""
@@ -38,7 +48,7 @@ def run_command(flow_class: type[FlowSpec]) -> click.Command:
     @click.pass_obj
     def run(invocation: Invocation, /, **given: Any) -> int:
         """Run the flow."""
-        options = Options.taken_from(given)
+        options = wanted(Options.taken_from(given))
         return execute(invocation, options, given)
 
     return click.Command(
@@ -63,7 +73,22 @@ def starting_options() -> list[click.Option]:
             ["--run-id-file"], metavar="FILE", help="Write the run's number there before it starts."
         ),
         click.Option(["--namespace"], help="What the client sees in the steps of the run."),
+        click.Option(
+            ["--requirements"],
+            metavar="FILE",
+            type=click.Path(exists=True, dir_okay=False),
+            callback=_requirements,
+            help="What pip is to install for the tasks, once on each machine, in an environment of its own.",
+        ),
     ]
+
+
+def _requirements(_context: click.Context, _option: click.Parameter, path: str | None) -> Requirements | None:
+    if path is None:
+        return None
+    from daskflow.task.requirements import read
+
+    return read(path)
 
 
 def execute(invocation: Invocation, options: Options, given: dict[str, Any]) -> int:
@@ -98,6 +123,7 @@ def allocate(
     """A new run with its record and code; of a resumed one, ``origin`` says what it takes over."""
     tags = check_tags(options.tags)
     check_cluster(invocation, options)
+    check_requirements(invocation, options)
     code = packaged(invocation, options, code)
     if options.run_id_file:
         _check_writable(options.run_id_file)
@@ -119,6 +145,8 @@ def allocate(
             "decorators": list(decorators),
             "code": code.describe(),
         }
+        if options.requirements is not None:
+            found["requirements"] = options.requirements.describe()
         return found if origin is None else found | {"origin": origin}
 
     store = new_run(storage_at(invocation.store), graph.name, record)

@@ -322,6 +322,39 @@ def on_all_workers(client: Any, function: Callable[..., None], *arguments: objec
     return thread
 
 
+def make_environments(client: Any, run: RunContext, file: str, tell: Callable[[str], None]) -> None:
+    """Let every worker that is there have the environment of a run's requirements; it may take minutes.
+
+    Parameters
+    ----------
+    client
+        A Dask client.
+    run
+        The run, which has requirements.
+    file
+        Their file's name, for messages.
+    tell
+        Called with lines for the user if there is one to be made.
+
+    Raises :class:`RequirementsError` if one can't be made, :class:`ClusterError` if a worker can't be asked.
+    """
+    there = client.run(worker.has_environment, run, on_error="return")
+    lacking = sum(each is not True for each in there.values())
+    if lacking:
+        workers = "1 worker" if lacking == 1 else f"{lacking} workers"
+        tell(f"An environment is made of {file} for {workers}, once.")
+    began = time.monotonic()
+    for address, answer in client.run(worker.make_environment, run, on_error="return").items():
+        if isinstance(answer, DaskflowException):
+            raise answer
+        if isinstance(answer, Exception) and not isinstance(
+            answer, OSError
+        ):  # that one is lost: its tasks run elsewhere
+            raise ClusterError(f"Worker {address} can't make the environment of {file}: {answer!r}.")
+    if lacking:
+        tell(f"The environment of {file} took {time.monotonic() - began:.1f} s.")
+
+
 def _words(work: TaskSpec | Together) -> str:
     if not isinstance(work, Together) or len(work.specs) == 1:
         return str((work.specs[0] if isinstance(work, Together) else work).tasks)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import pickle
 import socket
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ from daskflow.task.sharing import execute_together
 from daskflow.task.spec import TaskResult, TaskSpec, Together
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from daskflow.store.chunks import Chunk
     from daskflow.store.records import TaskRecord
@@ -62,6 +64,46 @@ def prepare_run(run: RunContext) -> None:
     """On a worker: load the flow, without waiting for it; the first task finds it there."""
     with contextlib.suppress(DaskflowException, OSError):  # the first task tries again, and tells
         LAUNCHERS.start(run)
+
+
+def has_environment(run: RunContext) -> bool:
+    """On a worker: whether the environment of the run's requirements is there."""
+    from daskflow.task import environment
+
+    return environment.is_there(run)
+
+
+async def make_environment(run: RunContext) -> None:
+    """On a worker: make the environment of the run's requirements, beside what else it does, and load the flow there.
+
+    Raises :class:`RequirementsError`.
+    """
+    from daskflow.task import environment
+
+    await _beside(lambda: environment.interpreter(run))
+    prepare_run(run)
+
+
+async def _beside(work: Callable[[], object]) -> None:
+    """Do something in a thread of its own, for which a worker that is told to end does not wait; raises what it raises."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def tell(error: Exception | None) -> None:
+        if not done.cancelled():
+            done.set_exception(error) if error is not None else done.set_result(None)
+
+    def call() -> None:
+        error: Exception | None = None
+        try:
+            work()
+        except Exception as raised:  # noqa: BLE001 - it is raised where it is waited for
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
+            loop.call_soon_threadsafe(tell, error)
+
+    threading.Thread(target=call, name="daskflow-environment", daemon=True).start()
+    await done
 
 
 def stop_run(run: RunContext, grace: float) -> None:

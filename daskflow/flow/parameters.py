@@ -44,6 +44,7 @@ RESERVED_NAMES = frozenset(
         "obj",
         "origin_run_id",
         "params",
+        "requirements",
         "run_id",
         "run_id_file",
         "runner_attribute_file",

@@ -120,7 +120,7 @@ def _run_until_it_ends(
 ) -> TaskResult:
     for deaths in range(LAUNCHER_DEATHS):
         execution = replace(spec, execution=new_execution(spec.attempt), known=known_to(spec, store))
-        launcher = launchers.start(spec.run, spec.node.policy.environment)
+        launcher = launchers.start(spec.run, spec.node.policy.environment, sink.notice)
         try:
             launchers.describe(launcher, sink)
             trace("starts", execution, looked=looked)

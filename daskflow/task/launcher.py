@@ -97,10 +97,16 @@ class Launcher:
         Variables of the tasks; the worker's own if None.
     why_not_fork
         Why the flow, once loaded, can't be forked, if that is known already.
+    python
+        The interpreter that loads the flow: this one, or that of an environment.
     """
 
     def __init__(
-        self, run: RunContext, environment: Mapping[str, str] | None = None, why_not_fork: str | None = None
+        self,
+        run: RunContext,
+        environment: Mapping[str, str] | None = None,
+        why_not_fork: str | None = None,
+        python: str = sys.executable,
     ) -> None:
         self.run_context = run
         self._boot = json.dumps(
@@ -122,6 +128,9 @@ class Launcher:
             "DASKFLOW_RUN_ID": run.run,
             "DASKFLOW_RUNTIME_NAME": "dask",
         }
+        self._python = python
+        if python != sys.executable:
+            self._environment |= _activated(python, variables)
         self._lock = threading.Lock()
         self._loading = threading.Lock()
         self._ready: dict[str, Any] | None = None
@@ -135,7 +144,7 @@ class Launcher:
         """Start the fork server without waiting for it."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process = subprocess.Popen(
-            zygote.command("main", str(theirs.fileno()), str(os.getpid())),
+            zygote.command("main", str(theirs.fileno()), str(os.getpid()), python=self._python),
             pass_fds=[theirs.fileno()],
             env=self._environment,
             stdin=subprocess.DEVNULL,
@@ -286,6 +295,13 @@ class Launcher:
         if self._control is not None:
             with contextlib.suppress(OSError):  # the other side has gone already
                 self._control.shutdown(socket.SHUT_RDWR)
+
+
+def _activated(python: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """What makes programs of a virtual environment be found, as its ``activate`` does."""
+    folder = os.path.dirname(python)
+    path = variables.get("PATH", os.defpath)
+    return {"PATH": f"{folder}{os.pathsep}{path}", "VIRTUAL_ENV": os.path.dirname(folder)}
 
 
 def signal_name(number: int) -> str:

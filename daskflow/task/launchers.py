@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections import defaultdict
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ from daskflow.task import hazards
 from daskflow.task.launcher import Launcher
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from daskflow.flow.spec import FlowSpec
     from daskflow.task.code import Code
     from daskflow.task.output import Sink
@@ -22,6 +25,15 @@ _Environment = tuple[tuple[str, str], ...]
 LARGE_RESIDENT = 500 << 20
 IDLE_SECONDS = 60.0
 """How long a launcher may have nothing to do; the next task gets a new one."""
+
+
+def interpreter(run: RunContext, tell: Callable[[str], None] = lambda _: None) -> str:
+    """What runs the tasks: this interpreter, or that of the environment of the run's requirements."""
+    if not run.pins:
+        return sys.executable
+    from daskflow.task import environment
+
+    return environment.interpreter(run, tell)
 
 
 class RunStopped(DaskflowException):
@@ -42,11 +54,15 @@ class Launchers:
         self._keeper: threading.Thread | None = None
         self._nothing_left = threading.Event()
 
-    def start(self, run: RunContext, environment: _Environment = ()) -> Launcher:
+    def start(
+        self, run: RunContext, environment: _Environment = (), tell: Callable[[str], None] = lambda _: None
+    ) -> Launcher:
         """The launcher of a run whose tasks have these variables too, started if it is not there.
 
-        Raises :class:`RunStopped`.
+        ``tell`` is told if that takes long: if the environment of the run's requirements has to be made.
+        Raises :class:`RunStopped`, and :class:`RequirementsError` if that can't be made.
         """
+        python = sys.executable if self.stopped(run) else interpreter(run, tell)  # may take minutes
         with self._lock:
             if self.stopped(run):
                 raise RunStopped(f"Run {run.flow}/{run.run} was stopped; none of its tasks starts any more.")
@@ -56,7 +72,7 @@ class Launchers:
                 self._keeper = threading.Thread(target=self._end_idle_ones, name="daskflow-idle", daemon=True)
                 self._keeper.start()
             if environment not in launchers:
-                launchers[environment] = Launcher(run, os.environ | dict(environment))
+                launchers[environment] = Launcher(run, os.environ | dict(environment), python=python)
                 launchers[environment].start()
             return launchers[environment]
 
@@ -74,10 +90,13 @@ class Launchers:
                 launcher.close()
 
     def start_by_fork(self, run: RunContext, flow_class: type[FlowSpec], code: Code) -> None:
-        """Let the run's tasks be forks of this process, if it can be forked; else start its launcher as ever."""
-        why = None if run.launcher == "fork" else hazards.why_not_fork()
-        launcher = Launcher(run, why_not_fork=why)
-        if why or run.launcher == "fresh":
+        """Let the run's tasks be forks of this process, if it can be forked; else start its launcher as ever.
+
+        So it is started if the run has requirements: its tasks are another interpreter's.
+        """
+        why = None if run.launcher == "fork" or run.pins else hazards.why_not_fork()
+        launcher = Launcher(run, why_not_fork=why, python=interpreter(run))
+        if why or run.pins or run.launcher == "fresh":
             launcher.start()
         else:
             launcher.start_by_fork(flow_class, code)

@@ -160,7 +160,7 @@ def _result(tasks: TaskRange, status: str, **known: Any) -> TaskResult:
 def _run(work: Together, store: RunStore, sink: Sink, launchers: Launchers, looked: int) -> list[TaskResult]:
     policy = work.specs[0].node.policy
     for deaths in range(LAUNCHER_DEATHS):
-        launcher = launchers.start(work.specs[0].run, policy.environment)
+        launcher = launchers.start(work.specs[0].run, policy.environment, sink.notice)
         heard = _Heard(work, store, sink)
         try:
             launchers.describe(launcher, sink)

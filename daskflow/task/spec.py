@@ -42,6 +42,9 @@ class RunContext:
         Whether more is to be told of its tasks than a terminal shows.
     folder
         What tells the flow's folder from others, see :func:`daskflow.task.unpacked.identity`; None if no task runs elsewhere.
+    pins
+        What the environment of its requirements has in the driver's versions, such as ``dask==2025.9.1``; empty if the run has
+        no requirements. The requirements themselves are in its record: this goes with each of its tasks.
     facts
         For ``current``: user name, namespace, parameter names, tags, directory for temporary files.
     """
@@ -58,6 +61,7 @@ class RunContext:
     max_num_splits: int | None = None
     watched: bool = False
     folder: dict[str, Any] | None = None
+    pins: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
 
 

@@ -38,7 +38,7 @@ _MOST_ERROR = 100_000
 """Characters of a traceback that a message can hold."""
 
 
-def command(entry: str, *arguments: str, module: str = __name__) -> list[str]:
+def command(entry: str, *arguments: str, module: str = __name__, python: str = sys.executable) -> list[str]:
     """The command line of an interpreter like this one that calls a function of ``module``, by default this one."""
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined] # what multiprocessing uses too
     here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -46,7 +46,7 @@ def command(entry: str, *arguments: str, module: str = __name__) -> list[str]:
         f"import sys; sys.path[:] = [p for p in sys.path if p]; {here!r} in sys.path or sys.path.append({here!r}); "
         f"from {module} import {entry}; {entry}(*sys.argv[1:])"
     )
-    return [sys.executable, *flags, "-c", program, *arguments]
+    return [python, *flags, "-c", program, *arguments]
 
 
 def main(control_fd: str, worker_or_guard: str, known_boot: str | None = None) -> NoReturn:

@@ -30,6 +30,7 @@ DOCUMENTS += [
     "docs/larger-than-memory.md",
     "docs/watching-a-run.md",
     "docs/other-clusters.md",
+    "docs/requirements.md",
 ]
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROMPT = "(Pdb) "
