@@ -159,7 +159,14 @@ class Proxy:
         return sum(each.method == method for each in self.asked)
 
 
-_STATUS = {"SlowDown": 503, "InternalError": 500, "AccessDenied": 403, "ExpiredToken": 400, "NoSuchKey": 404}
+_STATUS = {
+    "SlowDown": 503,
+    "InternalError": 500,
+    "AccessDenied": 403,
+    "RequestTimeTooSkewed": 403,
+    "ExpiredToken": 400,
+    "NoSuchKey": 404,
+}
 
 
 @contextlib.contextmanager

@@ -473,8 +473,10 @@ class RunStore:
         trouble = f"Artifact '{name}' of {self.flow}/{self.run} ({found.type}) can't be loaded{place}"
         try:
             return retried(load)
-        except (DataMissing, DataException) as error:
-            raise type(error)(f"{trouble}: {error.message}") from error
+        except DataMissing as error:
+            raise DataMissing(f"{trouble}: {error.message}{_remedy(found)}") from error
+        except DataException as error:
+            raise DataException(f"{trouble}: {error.message}") from error
         except (DaskflowException, MemoryError):
             raise
         except Exception as error:  # a damaged pickle may raise anything, and so may a class that is loaded
@@ -557,3 +559,11 @@ def _with_begun(plan: Sequence[TaskRange], begun: Iterable[TaskRange]) -> list[T
             found.append(tasks)
             decided.add(tasks)
     return found
+
+
+def _remedy(ref: ArtifactRef) -> str:
+    """What to do if the file of an artifact is gone or damaged; nothing if it has none that a step wrote."""
+    names = (ref.path or "").split("/")  # FLOW/RUN/STEP/...
+    if len(names) < 4 or names[2].startswith("_"):
+        return ""
+    return f" Put the file back, or compute it anew: `resume {names[2]}`."

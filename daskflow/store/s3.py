@@ -603,6 +603,11 @@ def _as_ours(error: Exception, verb: str, place: str) -> Exception:
             f"{trouble}: the AWS credentials have expired. Renew them; then type the command again, or `continue` if a run "
             "had begun."
         )
+    if code == "RequestTimeTooSkewed":
+        return StoreError(
+            f"{trouble}: the clock of this machine and that of the server differ too much. Set this one right, then type "
+            "the command again, or `continue` if a run had begun."
+        )
     if code in _UNKNOWN_KEY:
         return StoreError(f"{trouble}: the AWS credentials are not accepted: {said}")
     if code in ("AccessDenied", "403", "AllAccessDisabled"):
@@ -663,6 +668,8 @@ def _said(error: Exception) -> str:
     text = re.sub(r"\?[^\s\"]*", "", " ".join(text.split()))  # the query of a URL tells nobody anything
     if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
         text += "; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    if type(error).__name__ == "ProfileNotFound":
+        text = f"{text.rstrip('.')}; set AWS_PROFILE, or ?profile= of the store's URL, to one that ~/.aws/config has"
     return text if text.endswith(".") else f"{text}."
 
 

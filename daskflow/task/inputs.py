@@ -153,7 +153,10 @@ class Inputs:
         refs = list(self._refs(name))
         for ref in refs:
             if ref.encoding not in ("parquet", "dask"):
-                raise DataException(f"Artifact '{name}' of an input is a {ref.type}, kept as {ref.encoding}.")
+                why = f", because {ref.info['why']}" if "why" in ref.info else ""
+                raise DataException(
+                    f"Artifact '{name}' of an input is a {ref.type}, kept as {ref.encoding}{why}."
+                )
         return tables.dataset(self._store.storage, chain.from_iterable(map(tables.partitions, refs)))
 
     def _refs(self, name: str) -> Iterator[ArtifactRef]:

@@ -351,6 +351,10 @@ def test_what_is_listed_and_gone_when_it_is_read_is_told_as_missing(watched: Sto
     [
         ("AccessDenied", "access is denied. A store needs s3:ListBucket"),
         ("ExpiredToken", "the AWS credentials have expired. Renew them"),
+        (
+            "RequestTimeTooSkewed",
+            "the clock of this machine and that of the server differ too much. Set this one right",
+        ),
     ],
 )
 def test_what_does_not_pass_is_told_at_once(watched: Storage, proxy: Proxy, code: str, words: str):
@@ -424,7 +428,7 @@ def test_without_credentials_one_sentence_says_so(bucket: Bucket, monkeypatch: p
 
 
 def test_a_profile_that_is_not_there_is_named(bucket: Bucket):
-    with pytest.raises(StoreError, match=r"profile \(nobody\) could not be found"):
+    with pytest.raises(StoreError, match=r"profile \(nobody\) could not be found; set AWS_PROFILE"):
         storage_at(f"{bucket.url()}?profile=nobody").names("F")
 
 
