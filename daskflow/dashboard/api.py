@@ -108,6 +108,7 @@ def _handlers() -> tuple[Any, Any, Any, Any, Any]:
                     "offset": offset,
                     "limit": limit,
                     "total": len(heads),
+                    "trouble": getattr(self.source, "trouble", ""),
                 }
             )
 

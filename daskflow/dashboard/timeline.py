@@ -87,12 +87,17 @@ class Timeline:
         self._rows: dict[str, list[list[Bar]]] = {}
         self._ends: dict[str, list[tuple[float, int]]] = {}
         self._next: dict[str, int] = {}
+        self._latest: dict[str, float] = {}
+        self._untidy: set[str] = set()
         self._count = 0
         self._span = 0.0
 
     def add(self, worker: str, bar: Bar) -> None:
         """Add what has ended. It is done fastest in the order of time, more or less."""
         rows = self._rows.setdefault(worker, [])
+        if bar.begin < self._latest.setdefault(worker, bar.begin):
+            self._untidy.add(worker)
+        self._latest[worker] = max(self._latest[worker], bar.begin)
         for number in self._worth_a_try(worker, bar):
             row, ended = rows[number], rows[number][-1].end
             place = bisect_right(row, bar.begin, key=_begin)
@@ -139,6 +144,8 @@ class Timeline:
 
         ``rows`` are the names of the rows; the other columns have an element a bar, ``row`` the number of its row.
         """
+        while self._untidy:
+            self._tidy(self._untidy.pop())
         names: list[str] = []
         numbers: dict[tuple[str, int], int] = {}
         alive = self._places(running, now)
@@ -158,6 +165,23 @@ class Timeline:
                 for field in ("begin", "end", "step", "state", "task", "count")
             },
         }
+
+    def _tidy(self, worker: str) -> None:
+        """Place the bars of a worker anew, in the order of time, if that takes fewer rows: they came in another order."""
+        rows: list[list[Bar]] = []
+        ends: list[tuple[float, int]] = []
+        bars = [bar for row in self._rows[worker] for bar in row]
+        for bar in sorted(bars, key=attrgetter("begin", "end")):
+            if ends and ends[0][0] <= bar.begin + _SLACK:
+                number = heappop(ends)[1]
+                rows[number].append(bar)
+            else:
+                number = len(rows)
+                rows.append([bar])
+            heappush(ends, (bar.end, number))
+        if len(rows) < len(self._rows[worker]):
+            self._rows[worker], self._ends[worker] = rows, sorted(ends)
+            self._next.pop(worker, None)
 
     def _places(self, running: Iterable[tuple[str, Process]], now: float) -> list[tuple[str, int, Bar]]:
         """For each process that runs a row of its worker that is free since it began."""

@@ -322,6 +322,21 @@ def test_bars_of_a_row_never_overlap_however_many_are_joined(spans: list) -> Non
         last[row] = end
 
 
+@given(
+    st.permutations([(at, at + 4.0) for at in (0.0, 4.0, 8.0)] + [(at, at + 4.0) for at in (1.0, 5.0, 9.0)])
+)
+def test_there_are_as_many_rows_as_slots_in_whatever_order_it_is_told(spans: list) -> None:
+    timeline = Timeline()
+    for begin, end in spans:
+        timeline.add("here", Bar(begin, end, "fit", "done", "0", 1))
+        timeline.columns((), 20.0)
+
+    found = timeline.columns((), 20.0)
+
+    assert found["rows"] == ["here 1", "here 2"]
+    assert sorted(zip(found["begin"], found["end"], strict=True)) == sorted(spans)
+
+
 def test_a_process_that_runs_is_in_a_row_that_is_free() -> None:
     model = model_of(
         committed("fit", "0", at=0.0, seconds=5.0),

@@ -70,6 +70,7 @@ def test_runs_are_listed_filtered_and_paged(troubles_ui: Ui):
     assert [run["run"] for run in asked(troubles_ui, "runs?status=failed")["runs"]] == ["1"]
     assert [run["run"] for run in asked(troubles_ui, "runs?words=NIGHT")["runs"]] == ["1"]
     assert asked(troubles_ui, "runs?flow=Other")["total"] == 0
+    assert found["trouble"] == ""
 
 
 def test_a_run_a_step_and_a_task_are_told(troubles_ui: Ui):
