@@ -20,6 +20,7 @@ from benchmarks import (
     looking,
     million,
     nested,
+    package,
     peers,
     remote,
     s3,
@@ -51,6 +52,7 @@ BENCHMARKS: dict[str, Callable[[Bench], list[Line]]] = {
     "scheduler": scheduler.measure,
     "watched": watched.measure,
     "remote": remote.measure,
+    "package": package.measure,
     "s3": s3.measure,
     "peers": peers.measure,
 }

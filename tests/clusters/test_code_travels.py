@@ -20,6 +20,8 @@ from tests.watching import scheduler_address, wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from s3server import Bucket
+
 ROOT = str(Path(__file__).parents[2])
 TOOL = "from daskflow.cli.tool import main; main()"
 FLOW = """
@@ -145,11 +147,13 @@ def environment(**more: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": ROOT, "DASKFLOW_USER": "ada"} | more
 
 
-def start(folder: Path, *words: str, file: str = "flow.py", **more: str) -> subprocess.Popen[str]:
-    """Start a command of the flow; the store is beside its folder."""
-    store = folder.parent / "store"
+def start(
+    folder: Path, *words: str, file: str = "flow.py", store: str = "", **more: str
+) -> subprocess.Popen[str]:
+    """Start a command of the flow; the store is beside its folder, if nothing else is said."""
+    store = store or str(folder.parent / "store")
     return subprocess.Popen(
-        [sys.executable, file, "--datastore", str(store), *words],
+        [sys.executable, file, "--datastore", store, *words],
         cwd=folder,
         env=environment(**more),
         stdout=subprocess.PIPE,
@@ -224,6 +228,18 @@ def test_another_folder_under_the_same_path_is_not_taken_for_the_flows(cluster: 
     cluster.workers(2, ["unshare", "-Urm", "sh", "-c", hidden, "sh", sys.executable])
 
     assert "query: select 1" in ended(start(folder, "run", "--cluster", cluster.address))
+
+
+def test_a_package_comes_from_a_bucket_as_well(bucket: Bucket, cluster: Cluster, folder: Path):
+    store = storage_at(f"s3://{bucket.name}/store")
+    process = start(folder, "run", "--cluster", cluster.address, store=store.url)
+    wait_until(lambda: store.exists("F/1/drivers/0.json"), 60)
+    folder.rename(folder.parent / "away")
+    cluster.workers(2)
+
+    assert "query: select 1" in ended(process)
+    assert Run("F/1", store=store.url).code["queries/q.sql"] == "select 1"
+    assert len(store.names("F/packages")) == 1
 
 
 def test_where_the_folder_is_to_be_seen_tasks_run_in_it(cluster: Cluster, folder: Path):
