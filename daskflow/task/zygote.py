@@ -135,6 +135,8 @@ def load_flow(boot: dict[str, Any]) -> type[FlowSpec]:
 
     store = RunStore(storage_at(boot["store"]), boot["flow"], boot["run"])
     copy = _copy_of(store, boot)
+    if copy is not None:  # where the client would look for a store from here there is none
+        os.environ.setdefault("DASKFLOW_DATASTORE", boot["store"])
     cwd = boot["cwd"] if copy is None else copy.cwd
     if os.path.isdir(cwd):
         os.chdir(cwd)

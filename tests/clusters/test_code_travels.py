@@ -190,6 +190,8 @@ def elsewhere(
 
 @pytest.mark.parametrize("launcher", ["fork", "fresh"])
 def test_a_task_elsewhere_finds_everything_as_on_the_laptop(cluster: Cluster, folder: Path, launcher: str):
+    reading = 'from daskflow import Task\n        print("read:", Task("F/1/start/0")["items"].data)\n        print("query'
+    (folder / "flow.py").write_text(FLOW.replace('print("query', reading))
     process = start(folder, "run", "--cluster", cluster.address, DASKFLOW_LAUNCHER=launcher)
     begun(folder)
     folder.rename(folder.parent / "away")
@@ -197,6 +199,7 @@ def test_a_task_elsewhere_finds_everything_as_on_the_laptop(cluster: Cluster, fo
     out = ended(process)
 
     assert "query: select 1" in out
+    assert "read: [0, 1, 2]" in out
     [copy] = cluster.copies.glob("*/files")
     there = str(copy)
     for seen in Task("F/1/join/0", store=str(folder.parent / "store")).data.seen:
