@@ -153,7 +153,7 @@ def start(
     """Start a command of the flow; the store is beside its folder, if nothing else is said."""
     store = store or str(folder.parent / "store")
     return subprocess.Popen(
-        [sys.executable, file, "--datastore", store, *words],
+        [sys.executable, *file.split(), "--datastore", store, *words],
         cwd=folder,
         env=environment(**more),
         stdout=subprocess.PIPE,
@@ -269,6 +269,21 @@ def test_paths_from_a_folder_above_the_flows_lead_to_the_same_files(
     cluster.workers(1)
 
     assert "query: select 1" in ended(process)
+
+
+def test_a_flow_that_is_a_module_of_a_package_travels_with_its_package(cluster: Cluster, folder: Path):
+    (folder / "pack").mkdir()
+    (folder / "pack" / "__init__.py").write_text("NAME = 'of the package'")
+    source = FLOW.replace("import helper\n", "import helper\nfrom . import NAME\n")
+    (folder / "pack" / "flow.py").write_text(
+        source.replace('print("query', 'print(NAME, __package__, "query')
+    )
+    process = start(folder, "run", "--cluster", cluster.address, file="-m pack.flow")
+    begun(folder)
+    folder.rename(folder.parent / "away")
+    cluster.workers(1)
+
+    assert "of the package pack query: select 1" in ended(process)
 
 
 def test_a_folder_is_stored_and_laid_out_once_for_each_content(cluster: Cluster, folder: Path):
