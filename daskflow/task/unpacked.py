@@ -116,7 +116,19 @@ def unpack(store: RunStore, told: Mapping[str, Any], below: str = ".") -> str:
     """The folder that holds, at ``below``, the files of a package as they were packed; made if it is not there.
 
     Of several that want it at once one makes it. What a task has changed in it is made anew, elsewhere.
+
+    Raises :class:`PackageError` if it can't be made, :class:`StoreError` if the package can't be had.
     """
+    try:
+        return _unpack(store, told, below)
+    except OSError as error:
+        raise PackageError(
+            f"The run's code can't be laid out in {tempfile.gettempdir()}: {error.strerror or error}. Make room there, or start the "
+            "workers with another TMPDIR."
+        ) from error
+
+
+def _unpack(store: RunStore, told: Mapping[str, Any], below: str) -> str:
     shelf = _shelf()
     name = told["hash"]
     if below != ".":

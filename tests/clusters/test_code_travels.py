@@ -389,3 +389,17 @@ def test_on_this_machine_s_own_cluster_nothing_is_packed(folder: Path):
 
     assert not (folder.parent / "store" / "F" / "packages").exists()
     assert (folder.parent / "store" / "F" / "1" / "code" / "lazy" / "part.py").exists()
+
+
+def test_a_package_that_is_gone_fails_the_run_in_one_sentence(cluster: Cluster, folder: Path):
+    process = start(folder, "run", "--cluster", cluster.address)
+    begun(folder)
+    folder.rename(folder.parent / "away")
+    [package] = (folder.parent / "store" / "F" / "packages").iterdir()
+    package.unlink()
+    cluster.workers(1)
+
+    out = ended(process, status=1)
+
+    assert f"{package}, the package of the run's code, is missing." in out
+    assert "Traceback" not in out
