@@ -21,6 +21,7 @@ from benchmarks import (
     looking,
     million,
     nested,
+    package,
     peers,
     remote,
     s3,
@@ -53,6 +54,7 @@ BENCHMARKS: dict[str, Callable[[Bench], list[Line]]] = {
     "watched": watched.measure,
     "remote": remote.measure,
     "ec2": ec2.measure,
+    "package": package.measure,
     "s3": s3.measure,
     "peers": peers.measure,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import tempfile
 from contextlib import contextmanager
@@ -63,17 +64,24 @@ class Cluster:
 
 
 @contextmanager
-def cluster(side: Side, workers: int, slots: int) -> Iterator[Cluster]:
+def cluster(side: Side, workers: int, slots: int, hidden: Path | None = None) -> Iterator[Cluster]:
     """A scheduler and worker processes on this machine.
+
+    Args:
+        side: whose interpreter they get.
+        workers: how many.
+        slots: of each.
+        hidden: a folder in which they see the stores alone, and no flow (by `unshare`).
 
     Raises:
         RunFailed: if it does not start; carries what it wrote.
     """
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name, (Path(name) / "log.txt").open("w+") as log:
+        command = [str(side.python), str(SCRIPTS / "cluster.py"), str(workers), str(slots)]
         process = subprocess.Popen(
-            [str(side.python), str(SCRIPTS / "cluster.py"), str(workers), str(slots)],
+            command if hidden is None else hiding(hidden, command),
             cwd=name,
-            env=side.environment(Path(name), Path(name)),
+            env=side.environment(Path(name), Path(name)) | {"TMPDIR": name},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -95,6 +103,13 @@ def cluster(side: Side, workers: int, slots: int) -> Iterator[Cluster]:
                 process.kill()  # its workers end with it
                 process.wait()
             process.stdout.close()
+
+
+def hiding(folder: Path, command: list[str]) -> list[str]:
+    """A command that sees empty folders in the place of those that hold a flow."""
+    flows = [shlex.quote(str(flow.parent)) for flow in folder.glob("*/flow.py")]
+    mounts = "".join(f"mount -t tmpfs none {flow} && " for flow in flows)
+    return ["unshare", "-Urm", "sh", "-c", f'{mounts} exec "$@"', "sh", *command]
 
 
 def looked_at(side: Side, slots: int, store: Path, measurement: Measurement) -> Measurement:

@@ -43,6 +43,7 @@ RESERVED_NAMES = frozenset(
         "no_dashboard",
         "obj",
         "origin_run_id",
+        "package_suffixes",
         "params",
         "requirements",
         "run_id",

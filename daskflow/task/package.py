@@ -225,9 +225,13 @@ def _read(root: str, path: str) -> tuple[_Signature, bytes]:
 def _too_large(root: str, found: Mapping[str, os.stat_result], size: int, most: int) -> str:
     largest = sorted(found, key=lambda path: -found[path].st_size)[:_TOLD]
     told = ", ".join(f"{path} ({_megabytes(found[path].st_size)})" for path in largest)
+    folders: Counter[str] = Counter()
+    for path, about in found.items():
+        folders[path.rpartition("/")[0] or "."] += about.st_size
+    in_all = ", ".join(f"{folder} ({_megabytes(of)})" for folder, of in folders.most_common(_TOLD))
     return (
         f"Workers elsewhere get the files beside the flow, but those in {root} have {_megabytes(size)}, more than {_megabytes(most)}. The largest: "
-        f"{told}. Name what the steps don't read in {os.path.join(root, IGNORE_FILE)}, which has the syntax of .gitignore, or raise "
+        f"{told}; by folder: {in_all}. Name what the steps don't read in {os.path.join(root, IGNORE_FILE)}, which has the syntax of .gitignore, or raise "
         "DASKFLOW_MAX_PACKAGE_SIZE (megabytes)."
     )
 

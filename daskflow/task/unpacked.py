@@ -116,20 +116,34 @@ def unpack(store: RunStore, told: Mapping[str, Any], below: str = ".") -> str:
     """The folder that holds, at ``below``, the files of a package as they were packed; made if it is not there.
 
     Of several that want it at once one makes it. What a task has changed in it is made anew, elsewhere.
+
+    Raises :class:`PackageError` if it can't be made, :class:`StoreError` if the package can't be had.
     """
+    try:
+        return _unpack(store, told, below)
+    except OSError as error:
+        raise PackageError(
+            f"The run's code can't be laid out in {tempfile.gettempdir()}: {error.strerror or error}. Make room there, or start the "
+            "workers with another TMPDIR."
+        ) from error
+
+
+def _unpack(store: RunStore, told: Mapping[str, Any], below: str) -> str:
     shelf = _shelf()
     name = told["hash"]
     if below != ".":
         name += f"-{hashlib.sha256(below.encode()).hexdigest()[:8]}"
     entry = shelf / name
-    with _locked(shelf / f"{name}.lock"):
-        if not _is_whole(entry):
-            new = shelf / f"{name}.{secrets.token_hex(4)}"
-            _lay_out(packages.read(store.storage, store.layout, told), new, below)
-            with contextlib.suppress(FileNotFoundError):  # tasks that are in the old one can stay there
-                entry.rename(shelf / f"{new.name}.old")
-            new.rename(entry)
-            _make_room(shelf)
+    if not _is_whole(entry):
+        with _locked(shelf / f"{name}.lock"):
+            if not _is_whole(entry):  # nobody was faster
+                new = shelf / f"{name}.{secrets.token_hex(4)}"
+                _lay_out(packages.read(store.storage, store.layout, told), new, below)
+                with contextlib.suppress(FileNotFoundError):  # tasks that are in the old one can stay there
+                    entry.rename(shelf / f"{new.name}.old")
+                new.rename(entry)
+                _make_room(shelf)
+    with contextlib.suppress(FileNotFoundError):  # it is being made anew just now
         os.utime(entry)
     return str(entry / _FILES)
 
@@ -160,28 +174,29 @@ def _is_whole(entry: Path) -> bool:
     """Whether the files are as they were laid out: a task may have changed them, or who cleans temporary folders."""
     try:
         noted = json.loads((entry / _NOTE).read_text())
-        return all(_seen(entry / _FILES / path) == seen for path, seen in noted.items())
+        files = f"{entry}/{_FILES}/"
+        return all(_seen(files + path) == seen for path, seen in noted.items())
     except (OSError, ValueError):
         return False
 
 
-def _seen(path: Path) -> list[int]:
+def _seen(path: str) -> list[int]:
     about = os.stat(path)
     return [about.st_size, about.st_mtime_ns, about.st_ctime_ns]
 
 
 def _lay_out(package: packages.Package, entry: Path, below: str) -> None:
     try:
-        (entry / _FILES / below).mkdir(parents=True)
-        noted = {}
+        files, noted = f"{entry}/{_FILES}/", {}
+        for folder in {os.path.dirname(path) for path in package.files} | {""}:
+            os.makedirs(os.path.join(files, below, folder), exist_ok=True)
         for path, content in package.files.items():
             inside = os.path.normpath(os.path.join(below, path))
-            file = entry / _FILES / inside
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content)
+            with open(files + inside, "wb") as file:
+                file.write(content)
             if path in package.programs:
-                file.chmod(0o755)
-            noted[inside] = _seen(file)
+                os.chmod(files + inside, 0o755)
+            noted[inside] = _seen(files + inside)
         (entry / _NOTE).write_text(json.dumps(noted))
     except BaseException:
         shutil.rmtree(entry, ignore_errors=True)

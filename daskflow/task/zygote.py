@@ -22,6 +22,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from daskflow.errors import DaskflowException
 from daskflow.task import child, hazards, randomness, wire
 from daskflow.task.guard import silence, split_off
 from daskflow.task.server import Server
@@ -65,7 +66,7 @@ def main(control_fd: str, worker_or_guard: str, known_boot: str | None = None) -
         try:
             flow_class = load_flow(boot)
         except BaseException as error:  # noqa: BLE001 - whatever the user's module raises is reported, never swallowed
-            _send_ready(control, error="".join(traceback.format_exception(error))[-_MOST_ERROR:])
+            _send_ready(control, error=_told(error)[-_MOST_ERROR:])
             os._exit(1)
         why = hazards.why_not_fork()
         if why and boot["launcher"] != "fork":  # start again, without what was loaded
@@ -115,9 +116,9 @@ def fresh(connection_fd: str) -> NoReturn:
     try:
         with child.muted():
             flow_class = load_flow(boot)
-    except BaseException:  # noqa: BLE001 - the task's log is where it belongs
+    except BaseException as error:  # noqa: BLE001 - the task's log is where it belongs
         child.prepare_streams()
-        traceback.print_exc()
+        sys.stderr.write(_told(error))
         sys.stderr.flush()
         os._exit(1)
     child.prepare_streams()
@@ -134,14 +135,28 @@ def load_flow(boot: dict[str, Any]) -> type[FlowSpec]:
     from daskflow.task import code
 
     store = RunStore(storage_at(boot["store"]), boot["flow"], boot["run"])
-    copy = _copy_of(store, boot)
+    try:
+        copy = _copy_of(store, boot)
+        found = code.load(store, boot["snapshot"], None if copy is None else copy.root)
+    except DaskflowException as error:
+        raise _CodeNotThere(f"{error.headline}: {error.message}\n") from error
+    if copy is not None:  # where the client would look for a store from here there is none
+        os.environ.setdefault("DASKFLOW_DATASTORE", boot["store"])
     cwd = boot["cwd"] if copy is None else copy.cwd
     if os.path.isdir(cwd):
         os.chdir(cwd)
-    found = code.load(store, boot["snapshot"], None if copy is None else copy.root)
     flow_class = code.execute_as_main(found)
     attach(flow_class, boot["decorators"])
     return flow_class
+
+
+class _CodeNotThere(Exception):
+    """The run's code could not be had, which is no fault of the code."""
+
+
+def _told(error: BaseException) -> str:
+    """Why the flow was not loaded: the traceback of what the user's file raised, else a sentence."""
+    return str(error) if isinstance(error, _CodeNotThere) else "".join(traceback.format_exception(error))
 
 
 def _copy_of(store: RunStore, boot: dict[str, Any]) -> Place | None:

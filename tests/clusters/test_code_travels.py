@@ -20,6 +20,8 @@ from tests.watching import scheduler_address, wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from s3server import Bucket
+
 ROOT = str(Path(__file__).parents[2])
 TOOL = "from daskflow.cli.tool import main; main()"
 FLOW = """
@@ -145,11 +147,13 @@ def environment(**more: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": ROOT, "DASKFLOW_USER": "ada"} | more
 
 
-def start(folder: Path, *words: str, file: str = "flow.py", **more: str) -> subprocess.Popen[str]:
-    """Start a command of the flow; the store is beside its folder."""
-    store = folder.parent / "store"
+def start(
+    folder: Path, *words: str, file: str = "flow.py", store: str = "", **more: str
+) -> subprocess.Popen[str]:
+    """Start a command of the flow; the store is beside its folder, if nothing else is said."""
+    store = store or str(folder.parent / "store")
     return subprocess.Popen(
-        [sys.executable, file, "--datastore", str(store), *words],
+        [sys.executable, *file.split(), "--datastore", store, *words],
         cwd=folder,
         env=environment(**more),
         stdout=subprocess.PIPE,
@@ -186,6 +190,8 @@ def elsewhere(
 
 @pytest.mark.parametrize("launcher", ["fork", "fresh"])
 def test_a_task_elsewhere_finds_everything_as_on_the_laptop(cluster: Cluster, folder: Path, launcher: str):
+    reading = 'from daskflow import Task\n        print("read:", Task("F/1/start/0")["items"].data)\n        print("query'
+    (folder / "flow.py").write_text(FLOW.replace('print("query', reading))
     process = start(folder, "run", "--cluster", cluster.address, DASKFLOW_LAUNCHER=launcher)
     begun(folder)
     folder.rename(folder.parent / "away")
@@ -193,6 +199,7 @@ def test_a_task_elsewhere_finds_everything_as_on_the_laptop(cluster: Cluster, fo
     out = ended(process)
 
     assert "query: select 1" in out
+    assert "read: [0, 1, 2]" in out
     [copy] = cluster.copies.glob("*/files")
     there = str(copy)
     for seen in Task("F/1/join/0", store=str(folder.parent / "store")).data.seen:
@@ -226,6 +233,18 @@ def test_another_folder_under_the_same_path_is_not_taken_for_the_flows(cluster: 
     assert "query: select 1" in ended(start(folder, "run", "--cluster", cluster.address))
 
 
+def test_a_package_comes_from_a_bucket_as_well(bucket: Bucket, cluster: Cluster, folder: Path):
+    store = storage_at(f"s3://{bucket.name}/store")
+    process = start(folder, "run", "--cluster", cluster.address, store=store.url)
+    wait_until(lambda: store.exists("F/1/drivers/0.json"), 60)
+    folder.rename(folder.parent / "away")
+    cluster.workers(2)
+
+    assert "query: select 1" in ended(process)
+    assert Run("F/1", store=store.url).code["queries/q.sql"] == "select 1"
+    assert len(store.names("F/packages")) == 1
+
+
 def test_where_the_folder_is_to_be_seen_tasks_run_in_it(cluster: Cluster, folder: Path):
     cluster.workers(1)
 
@@ -250,6 +269,21 @@ def test_paths_from_a_folder_above_the_flows_lead_to_the_same_files(
     cluster.workers(1)
 
     assert "query: select 1" in ended(process)
+
+
+def test_a_flow_that_is_a_module_of_a_package_travels_with_its_package(cluster: Cluster, folder: Path):
+    (folder / "pack").mkdir()
+    (folder / "pack" / "__init__.py").write_text("NAME = 'of the package'")
+    source = FLOW.replace("import helper\n", "import helper\nfrom . import NAME\n")
+    (folder / "pack" / "flow.py").write_text(
+        source.replace('print("query', 'print(NAME, __package__, "query')
+    )
+    process = start(folder, "run", "--cluster", cluster.address, file="-m pack.flow")
+    begun(folder)
+    folder.rename(folder.parent / "away")
+    cluster.workers(1)
+
+    assert "of the package pack query: select 1" in ended(process)
 
 
 def test_a_folder_is_stored_and_laid_out_once_for_each_content(cluster: Cluster, folder: Path):
@@ -355,3 +389,17 @@ def test_on_this_machine_s_own_cluster_nothing_is_packed(folder: Path):
 
     assert not (folder.parent / "store" / "F" / "packages").exists()
     assert (folder.parent / "store" / "F" / "1" / "code" / "lazy" / "part.py").exists()
+
+
+def test_a_package_that_is_gone_fails_the_run_in_one_sentence(cluster: Cluster, folder: Path):
+    process = start(folder, "run", "--cluster", cluster.address)
+    begun(folder)
+    folder.rename(folder.parent / "away")
+    [package] = (folder.parent / "store" / "F" / "packages").iterdir()
+    package.unlink()
+    cluster.workers(1)
+
+    out = ended(process, status=1)
+
+    assert f"{package}, the package of the run's code, is missing." in out
+    assert "Traceback" not in out

@@ -128,6 +128,13 @@ def test_a_folder_that_others_may_write_to_is_not_used(store: RunStore, shelf: P
         unpacked.unpack(store, PACKAGE.describe())
 
 
+def test_where_nothing_can_be_written_is_one_error(store: RunStore, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/proc")
+
+    with pytest.raises(PackageError, match="can't be laid out in /proc: .* another TMPDIR"):
+        unpacked.unpack(store, PACKAGE.describe())
+
+
 def test_the_drivers_folder_is_known_by_more_than_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder = tmp_path / "flow"
     folder.mkdir()
