@@ -26,7 +26,7 @@ from daskflow.settings import SUFFIXES_EXPECTED, suffixes
 from daskflow.store import retries
 from daskflow.store.sessions import open_session
 from daskflow.task.execute import run_store
-from daskflow.task.launchers import LAUNCHERS
+from daskflow.task.launchers import LAUNCHERS, interpreter
 from daskflow.task.spec import RunContext
 
 if TYPE_CHECKING:
@@ -515,6 +515,8 @@ def _executor(
             on_all_workers(client, worker.prepare_run, run)
         else:
             make_environments(client, run, options.requirements.file, console.notice)
+    else:
+        interpreter(run, console.notice)  # made now, if the class of the cluster has its workers here
     demands = {node.name: demand for node in begun.graph if (demand := needs(node.policy))}
     if demands:
         from daskflow.clusters import resources

@@ -20,6 +20,7 @@ import site
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from concurrent.futures import Future
@@ -130,7 +131,7 @@ def make(requirements: Requirements, fixed: Sequence[str], tell: Callable[[str],
                 tell(f"The environment of {requirements.file} took {time.monotonic() - began:.1f} s.")
     except OSError as error:
         raise RequirementsError(
-            f"The environment of {requirements.file} can't be made on {socket.gethostname()} in {place.folder}: {error.strerror}."
+            f"The environment of {requirements.file} can't be made on {socket.gethostname()} in {place.folder}: {error.strerror or error}."
         ) from error
     return place.python
 
@@ -156,7 +157,11 @@ class _Place:
     @classmethod
     def of(cls, requirements: Requirements, fixed: Sequence[str]) -> _Place:
         """Another one for each difference in what is asked for, or in what the worker itself is and has."""
-        ours = [sys.version, platform.platform(), sys.executable, sys.prefix, *_installed()]
+        machine = [
+            sysconfig.get_platform(),
+            *platform.libc_ver(),
+        ]  # not its kernel, which is updated now and then
+        ours = [sys.version, *machine, sys.executable, sys.prefix, *_installed()]
         digest = hashlib.sha256("\n".join([requirements.hash, *fixed, *ours]).encode()).hexdigest()[:24]
         folder = settings.cache_folder() / "environments"
         return cls(folder / digest, folder / f"{digest}.log", folder / f"{digest}.lock")
