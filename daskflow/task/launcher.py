@@ -185,6 +185,7 @@ class Launcher:
         with self._loading:
             if self._ready is None:
                 self._ready = self._hear_that_it_is_ready()
+                self._idle_since = time.monotonic()
             if "error" in self._ready:
                 raise FlowNotLoadable(self._ready["error"])
             return self._ready
@@ -260,9 +261,10 @@ class Launcher:
                     self._idle_since = time.monotonic()
 
     def idle_seconds(self) -> float:
-        """For how long it has had no task; 0 while it has one."""
+        """For how long it has had no task; 0 while it has one, or one waits until the flow is loaded."""
         with self._lock:
-            return 0.0 if self._running else time.monotonic() - self._idle_since
+            in_use = self._running or self._loading.locked()
+            return 0.0 if in_use else time.monotonic() - self._idle_since
 
     def end_tasks(self) -> None:
         """Kill every task that runs, and every one that starts from now on."""

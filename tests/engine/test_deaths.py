@@ -357,15 +357,30 @@ def test_when_the_scheduler_is_lost_the_driver_ends_and_says_how_to_go_on(cluste
 # The driver
 
 
-def test_what_a_killed_driver_left_running_on_a_cluster_is_counted_and_ends(cluster):
+def start_worker_whose_launchers_soon_idle(cluster: Cluster) -> subprocess.Popen[str]:
     (cluster.place.folder / "sitecustomize.py").write_text(
         "import os\nif 'SOON_IDLE' in os.environ:\n"
         "    from daskflow.task import launchers\n    launchers.IDLE_SECONDS = 0.5\n"
     )
     root = cluster.place.environment["PYTHONPATH"]
     cluster.env = {"PYTHONPATH": f"{cluster.place.folder}{os.pathsep}{root}", "SOON_IDLE": "x"}
+    return cluster.start_worker()
+
+
+def test_a_flow_that_takes_longer_to_load_than_what_is_idle_may_stay_is_loaded_once(cluster):
+    cluster.place.write(FLOW.replace("import pathlib", "import time; time.sleep(2); import pathlib"))
+    (cluster.place.folder / "go").touch()
+    start_worker_whose_launchers_soon_idle(cluster)
+
+    result = ended(cluster, cluster.drive("run"))
+
+    assert result.returncode == 0, result.text
+    assert "started again" not in result.text
+
+
+def test_what_a_killed_driver_left_running_on_a_cluster_is_counted_and_ends(cluster):
     cluster.place.write(FLOW)
-    worker = cluster.start_worker()
+    worker = start_worker_whose_launchers_soon_idle(cluster)
     with driving(cluster) as driver:
         driver.kill()
         driver.wait()

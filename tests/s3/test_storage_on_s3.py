@@ -311,7 +311,7 @@ def test_a_wrong_etag_of_the_first_answer_fails_the_next_read(watched: Storage, 
 
 
 def test_a_part_that_fails_fails_the_file(
-    watched: Storage, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, bucket: Bucket
+    no_patience, watched: Storage, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, bucket: Bucket
 ):
     monkeypatch.setattr(s3, "PART_BYTES", 5 << 20)
     proxy.plan = lambda asked: "SlowDown" if "partNumber=2" in asked.query else None
