@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.harness import SCRIPTS, Bench, Measurement, flow, printed, run_command
-from benchmarks.scheduler import cluster
+from benchmarks.scheduler import can_hide, cluster
 from benchmarks.table import Line, absolute
 
 if TYPE_CHECKING:
@@ -26,28 +26,36 @@ def measure(bench: Bench) -> list[Line]:
     if bench.ours is None:
         return []
     files = SHORT_FILES if bench.short else FILES
-    [alone] = bench.in_turn(RUNS, partial(way, files))
+    [by_itself] = bench.in_turn(RUNS, partial(way, files))
     new, same = (
-        sum(alone.found(f"{when}_{what}") or 0 for what in ("packed", "laid_out")) for when in ("new", "same")
+        sum(by_itself.found(f"{when}_{what}") or 0 for what in ("packed", "laid_out"))
+        for when in ("new", "same")
     )
+    lines = [
+        Line(f"{files} files packed, stored and laid out by {WORKERS} workers", "s", new, None, absolute(1)),
+        Line("the same, unchanged", "s", same, None, absolute(0.1)),
+    ]
+    return [*lines, *runs(bench, bench.ours, files)] if can_hide() else lines
+
+
+def runs(bench: Bench, side: Side, files: int) -> list[Line]:
+    """How long whole runs take on workers that don't see the flow's folder."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
-        folders = [Path(name) / which for which in ("none", "new", "same")]
+        none, new, same = folders = [Path(name) / which for which in ("none", "new", "same")]
         for folder in folders:
             folder.mkdir()
             (folder / "flow.py").write_text(flow("wide"))
-        lay_out(folders[2], files)
-        with cluster(bench.ours, WORKERS, SLOTS, hidden=Path(name)) as there:
-            run(there.address, folders[2], bench.ours)
+        lay_out(same, files)
+        with cluster(side, WORKERS, SLOTS, hidden=Path(name)) as there:
+            run(there.address, same, side)
             with_none, with_new, with_same = bench.in_turn(
                 RUNS,
-                partial(run, there.address, folders[0]),
-                partial(run_with_new_files, there.address, folders[1], files),
-                partial(run, there.address, folders[2]),
+                partial(run, there.address, none),
+                partial(run_with_new_files, there.address, new, files),
+                partial(run, there.address, same),
             )
     beside = "no files beside the flow"
     return [
-        Line(f"{files} files packed, stored and laid out by {WORKERS} workers", "s", new, None, absolute(1)),
-        Line("the same, unchanged", "s", same, None, absolute(0.1)),
         Line(f"a run there, the {files} files new", "s", with_new.wall, with_none.wall, beside=beside),
         Line("a run there, the files unchanged", "s", with_same.wall, with_none.wall, beside=beside),
     ]

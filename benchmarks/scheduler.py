@@ -105,6 +105,11 @@ def cluster(side: Side, workers: int, slots: int, hidden: Path | None = None) ->
             process.stdout.close()
 
 
+def can_hide() -> bool:
+    """Whether the system lets folders be hidden from a process."""
+    return subprocess.run(["unshare", "-Urm", "true"], check=False, capture_output=True).returncode == 0
+
+
 def hiding(folder: Path, command: list[str]) -> list[str]:
     """A command that sees empty folders in the place of those that hold a flow."""
     flows = [shlex.quote(str(flow.parent)) for flow in folder.glob("*/flow.py")]

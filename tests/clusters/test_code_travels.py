@@ -79,44 +79,24 @@ FILES = {
 
 
 class Cluster:
-    """A scheduler, and workers in a folder of their own when they are asked for."""
+    """Workers of a scheduler, in a folder of their own, started when they are asked for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str) -> None:
         self.folder = folder
         self.tmp = folder / "tmp"
-        self.tmp.mkdir()
-        self._started = [
-            self._start(
-                [sys.executable], "scheduler", "--port", "0", "--scheduler-file", str(folder / "s.json")
-            )
-        ]
-        self.address = scheduler_address(folder / "s.json")
+        self.tmp.mkdir(parents=True)
+        self.address = address
+        self._started: list[subprocess.Popen[bytes]] = []
 
     def workers(self, count: int, python: Sequence[str] = (sys.executable,)) -> None:
         """Start workers."""
-        words = ("worker", self.address, "--nthreads", "1", "--no-nanny")
-        self._started += [self._start(python, *words) for _ in range(count)]
-
-    def _start(self, python: Sequence[str], *words: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [*python, "-m", "dask", *words, "--host", "127.0.0.1", "--no-dashboard"],
-            cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": ROOT, "TMPDIR": str(self.tmp)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        words = (*python, "-m", "dask", "worker", self.address, "--nthreads", "1", "--no-nanny")
+        self._started += [dask(self.folder, *words, TMPDIR=str(self.tmp)) for _ in range(count)]
 
     def end_workers(self) -> None:
         """End the workers."""
-        while len(self._started) > 1:
-            self._started[-1].terminate()
-            self._started.pop().wait(60)
-
-    def close(self) -> None:
-        """The workers first: one whose scheduler is gone waits for it."""
-        self.end_workers()
-        self._started[0].terminate()
-        self._started[0].wait(60)
+        while self._started:
+            end(self._started.pop())
 
     @property
     def copies(self) -> Path:
@@ -124,12 +104,37 @@ class Cluster:
         return self.tmp / f"daskflow-{os.getuid()}" / "packages"
 
 
+def dask(folder: Path, *words: str, **more: str) -> subprocess.Popen[bytes]:
+    """Start a process of a cluster."""
+    return subprocess.Popen(
+        [*words, "--host", "127.0.0.1", "--no-dashboard"],
+        cwd=folder,
+        env=environment(**more),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The scheduler's."""
+    folder = tmp_path_factory.mktemp("scheduler")
+    words = ("dask", "scheduler", "--port", "0", "--scheduler-file", str(folder / "s.json"))
+    scheduler = dask(folder, sys.executable, "-m", *words)
+    yield scheduler_address(folder / "s.json")
+    end(scheduler)
+
+
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    (tmp_path / "there").mkdir()
-    found = Cluster(tmp_path / "there")
+def cluster(address: str, tmp_path: Path) -> Iterator[Cluster]:
+    found = Cluster(tmp_path / "there", address)
     yield found
-    found.close()
+    found.end_workers()
 
 
 @pytest.fixture
