@@ -6,9 +6,12 @@ import importlib.metadata
 import json
 import os
 import signal
+import site
 import socket
 import subprocess
 import sys
+import venv
+from pathlib import Path
 
 import pytest
 
@@ -414,4 +417,45 @@ def test_the_dask_of_a_step_on_this_machine_has_the_environment(place):
     done = call(place, "run", "--requirements", "requirements.txt")
 
     assert done.returncode == 0, done.text
+    assert done.value("start", "version") == "2.0"
+
+
+@pytest.mark.slow
+def test_an_interpreter_without_pip_gets_it_for_the_environment(place):
+    own, packages = place.folder / "own", place.folder / "packages"
+    venv.EnvBuilder(symlinks=True).create(own)
+    packages.mkdir()
+    for folder in site.getsitepackages():
+        for entry in Path(folder).iterdir():
+            if entry.suffix != ".pth" and entry.name.partition("-")[0] != "pip":
+                (packages / entry.name).symlink_to(entry)
+    next(own.glob("lib/python*/site-packages")).joinpath("packages.pth").write_text(f"{packages}\n")
+    command = [own / "bin" / "python", "flow.py", "run", "--requirements", "requirements.txt"]
+
+    done = subprocess.run(
+        command,
+        cwd=place.folder,
+        env=place.environment,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    (environment,) = environments(place)
+    assert list(environment.glob("lib/python*/site-packages/pip"))
+
+
+@pytest.mark.slow
+def test_a_cluster_of_a_class_within_the_driver_has_the_environment_before_the_first_task(place):
+    options = {"processes": "false", "protocol": "inproc://", "dashboard_address": "null"}
+    given = [word for name, value in options.items() for word in ("--cluster-option", f"{name}={value}")]
+
+    done = call(
+        place, "run", "--cluster", "distributed.LocalCluster", *given, "--requirements", "requirements.txt"
+    )
+
+    assert done.returncode == 0, done.text
+    assert done.stdout.index("The environment of requirements.txt took ") < done.stdout.index("starts.")
     assert done.value("start", "version") == "2.0"
