@@ -58,10 +58,10 @@ async def _serve(store: str, host: str, port: int | None, tell: Callable[[str], 
     server.add_sockets(sockets)
     app.initialize(IOLoop.current())
     app.start()
-    tell(f"http://{shown}:{number}/daskflow" + (f"?token={token}" if token else ""))
     over = asyncio.Event()
     for each in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(each, over.set)
+    tell(f"http://{shown}:{number}/daskflow" + (f"?token={token}" if token else ""))
     await over.wait()
     logging.disable()  # pages that are open lose their connection, and nobody needs to be told
     server.stop()
