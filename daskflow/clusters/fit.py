@@ -1,4 +1,4 @@
-"""Whether the workers of a cluster can run a run's tasks: they see its store, and have versions that go together."""
+"""Whether a cluster can run a run's tasks: its workers see the store, and all have versions that go together."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def look(url: str, path: str) -> tuple[str, Versions, str]:
 
 
 def check(client: Any, url: str, path: str, tell: Callable[[str], None]) -> None:
-    """Ask the workers that are there.
+    """Ask the scheduler and the workers that are there.
 
     Parameters
     ----------
@@ -60,18 +60,27 @@ def check(client: Any, url: str, path: str, tell: Callable[[str], None]) -> None
     except ModuleNotFoundError as error:  # the scheduler or a worker can't even read the question
         raise ClusterError(f"The workers can't run tasks: {error}. Install daskflow there.") from error
     ours = versions()
+    asked: list[tuple[str, Versions]] = [("the scheduler", _of_scheduler(client))]
     for worker, answer in answers.items():
         if isinstance(answer, BaseException):
             raise ClusterError(
                 f"Worker {worker} can't run tasks: {answer}. It needs daskflow {ours['daskflow']}."
             )
-        host, _, why = answer
+        host, theirs, why = answer
         if why:
             raise ClusterError(_unseen(f"Worker {worker} on {host}", url, why))
-    for words, is_fatal in differences(ours, [(worker, answers[worker][1]) for worker in answers]):
+        asked.append((f"worker {worker}", theirs))
+    for words, is_fatal in differences(ours, asked):
         if is_fatal:
             raise ClusterError(f"{words} Install the same version there and here.")
         tell(f"{words} What one writes the other may not be able to read.")
+
+
+def _of_scheduler(client: Any) -> Versions:
+    """Of what has to be equal; it is Dask that answers, since a scheduler may lack daskflow."""
+    found = client.sync(client.scheduler.versions, packages=["daskflow"])["packages"]
+    python = ".".join(str(found["python"]).split(".")[:2])
+    return {"Python": python} | {name: found[name] for name in MUST_BE_EQUAL[1:] if found.get(name)}
 
 
 def _unseen(worker: str, url: str, why: str) -> str:
@@ -86,17 +95,18 @@ def _unseen(worker: str, url: str, why: str) -> str:
 def differences(ours: Versions, theirs: Iterable[tuple[str, Versions]]) -> list[tuple[str, bool]]:
     """What versions differ, in words, and whether that can't go well. What one side lacks is no difference."""
     where: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
-    for worker, found in theirs:
+    for who, found in theirs:
         for name, version in found.items():
             if name in ours and version != ours[name]:
-                where[name, version].append(worker)
+                where[name, version].append(who)
     return [
-        (f"{name} is {version} on {_workers(workers)}, {ours[name]} here.", name in MUST_BE_EQUAL)
-        for (name, version), workers in sorted(
+        (f"{name} is {version} on {_words(all_of_them)}, {ours[name]} here.", name in MUST_BE_EQUAL)
+        for (name, version), all_of_them in sorted(
             where.items(), key=lambda item: item[0][0] not in MUST_BE_EQUAL
         )
     ]
 
 
-def _workers(names: list[str]) -> str:
-    return f"worker {names[0]}" if len(names) == 1 else f"{len(names)} workers, such as {names[0]}"
+def _words(who: list[str]) -> str:
+    others = len(who) - 1
+    return who[0] if not others else f"{who[0]} and {others} other{'s' if others > 1 else ''}"

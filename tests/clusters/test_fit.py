@@ -47,20 +47,21 @@ OTHER_VERSION = """
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Callable[[list[str]], str]]:
-    """Starts a scheduler and a worker by a command; its address. Both in a folder of their own."""
+def cluster(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Starts a scheduler and a worker by a command each; its address. Both in a folder of their own."""
     folder = tmp_path / "there"
     folder.mkdir()
     started: list[subprocess.Popen[bytes]] = []
     options = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
-    def start(python: list[str]) -> str:
+    def start(python: list[str], of_scheduler: Path = folder) -> str:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), ROOT])}
         dask = [sys.executable, "-m", "dask"]
         listen = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
         file = folder / "s.json"
         scheduler = [*dask, "scheduler", *listen, "--scheduler-file", str(file)]
-        started.append(subprocess.Popen(scheduler, env=environment, **options))
+        variables = environment | {"PYTHONPATH": os.pathsep.join([str(of_scheduler), ROOT])}
+        started.append(subprocess.Popen(scheduler, env=variables, **options))
         worker = [*python, *dask[1:], "worker", scheduler_address(file), "--no-nanny", "--no-dashboard"]
         started.append(subprocess.Popen(worker, env=environment, **options))
         return scheduler_address(file)
@@ -100,7 +101,7 @@ def nothing_ran(folder: Path) -> bool:
     reason="the system lets nobody hide a folder from a process (unshare)",
 )
 def test_a_worker_that_does_not_see_the_store_is_told_before_anything_runs(
-    cluster: Callable[[list[str]], str], tmp_path: Path
+    cluster: Callable[..., str], tmp_path: Path
 ):
     hidden = f'mount -t tmpfs none {tmp_path / "store"} && exec "$@"'
     (tmp_path / "store").mkdir()
@@ -117,10 +118,10 @@ def test_a_worker_that_does_not_see_the_store_is_told_before_anything_runs(
 
 @pytest.mark.parametrize(("name", "is_fatal"), [("distributed", True), ("pandas", False)])
 def test_a_worker_of_another_version_is_told(
-    cluster: Callable[[list[str]], str], tmp_path: Path, name: str, is_fatal: bool
+    cluster: Callable[..., str], tmp_path: Path, name: str, is_fatal: bool
 ):
     (tmp_path / "there" / "sitecustomize.py").write_text(textwrap.dedent(OTHER_VERSION.format(name=name)))
-    address = cluster([sys.executable])
+    address = cluster([sys.executable], of_scheduler=tmp_path)
 
     done = run(tmp_path, address)
 
@@ -131,14 +132,27 @@ def test_a_worker_of_another_version_is_told(
     assert nothing_ran(tmp_path) == is_fatal
 
 
+def test_a_scheduler_of_another_version_is_told(cluster: Callable[..., str], tmp_path: Path):
+    (tmp_path / "head").mkdir()
+    (tmp_path / "head" / "sitecustomize.py").write_text(textwrap.dedent(OTHER_VERSION.format(name="dask")))
+    address = cluster([sys.executable], of_scheduler=tmp_path / "head")
+
+    done = run(tmp_path, address)
+
+    assert done.returncode != 0
+    assert f"dask is 0.0.1 on the scheduler, {versions()['dask']} here." in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert nothing_ran(tmp_path)
+
+
 def test_what_must_be_equal_comes_first_and_workers_alike_are_told_once():
     ours = {"Python": "3.11", "pandas": "3.0", "polars": "1.0"}
     theirs = [
-        ("a", {"Python": "3.12", "pandas": "2.2"}),
-        ("b", {"Python": "3.12", "pandas": "3.0", "dask": "1"}),
+        ("worker a", {"Python": "3.12", "pandas": "2.2"}),
+        ("worker b", {"Python": "3.12", "pandas": "3.0", "dask": "1"}),
     ]
 
     assert differences(ours, theirs) == [
-        ("Python is 3.12 on 2 workers, such as a, 3.11 here.", True),
+        ("Python is 3.12 on worker a and 1 other, 3.11 here.", True),
         ("pandas is 2.2 on worker a, 3.0 here.", False),
     ]
