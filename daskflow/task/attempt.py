@@ -285,7 +285,7 @@ def vars_of(error: BaseException) -> dict[str, str]:
     return {
         "type": wrapped.type,
         "exception": _cut(wrapped.exception, MOST_TEXT),
-        "stacktrace": _without_ours(error),
+        "stacktrace": without_ours(error),
     }
 
 
@@ -305,7 +305,7 @@ def report(error: BaseException) -> None:
             place = f" in {os.path.basename(users[-1].filename)} on line {users[-1].lineno}"
         text = f"{error.headline}{place}: {error.message}\n"
     else:
-        text = _without_ours(error)
+        text = without_ours(error)
     if type(error).__name__ == "BdbQuit":
         text += "A debugger needs the terminal: use run --cluster inline, or debug RUN/STEP/TASK.\n"
     with contextlib.suppress(OSError, ValueError):  # the step may have closed its streams
@@ -313,7 +313,7 @@ def report(error: BaseException) -> None:
         print(text, end="", file=sys.stderr, flush=True)  # noqa: T201 - this is the task's log
 
 
-def _without_ours(error: BaseException) -> str:
+def without_ours(error: BaseException) -> str:
     """The traceback without our own frames; none are left if the error was not of the user's code."""
     shown = traceback.TracebackException.from_exception(error)
     users = _users_frames(shown)

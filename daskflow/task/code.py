@@ -273,8 +273,13 @@ def _local_sources(root: str, main: str, module: str | None) -> Iterator[tuple[s
         if path in seen:
             continue
         seen.add(path)
-        with open(path, "rb") as file:
-            source = file.read()
+        try:
+            with open(path, "rb") as file:
+                source = file.read()
+        except FileNotFoundError:  # the flow's file made it, imported it and removed it
+            if path == main:
+                raise
+            continue
         yield os.path.relpath(path, root), source
         package = name if _is_package(path) else name.rpartition(".")[0]
         for imported in _imports(source, package):

@@ -19,7 +19,6 @@ import signal
 import socket
 import subprocess
 import sys
-import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from daskflow.errors import DaskflowException
@@ -156,7 +155,9 @@ class _CodeNotThere(Exception):
 
 def _told(error: BaseException) -> str:
     """Why the flow was not loaded: the traceback of what the user's file raised, else a sentence."""
-    return str(error) if isinstance(error, _CodeNotThere) else "".join(traceback.format_exception(error))
+    from daskflow.task.attempt import without_ours
+
+    return str(error) if isinstance(error, _CodeNotThere) else without_ours(error)
 
 
 def _copy_of(store: RunStore, boot: dict[str, Any]) -> Place | None:

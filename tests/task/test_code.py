@@ -128,6 +128,39 @@ def test_a_flow_that_cannot_be_loaded_is_an_error_with_its_traceback(auto_bench:
 
     assert result.status == "failed"
     assert "no such luck" in result.error[1]
+    assert 'flow.py", line ' in result.error[1]
+    assert "zygote.py" not in result.error[1], "frames of ours"
+
+
+def test_a_module_that_the_flow_makes_imports_and_removes_is_no_part_of_its_code(tmp_path: Path):
+    (tmp_path / "flow.py").write_text(
+        """
+import os
+from daskflow import FlowSpec, step
+open("made.py", "w").write("VALUE = 1")
+import made
+os.remove("made.py")
+
+class F(FlowSpec):
+    @step
+    def start(self):
+        self.value = made.VALUE
+
+if __name__ == "__main__":
+    F()
+"""
+    )
+    ran = subprocess.run(
+        [sys.executable, "flow.py", "run", "--no-dashboard"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": PACKAGE_ROOT},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert RunStore(storage_at(str(tmp_path / ".daskflow")), "F", 1).code()["files"].keys() == {"flow.py"}
 
 
 MODULE = """
