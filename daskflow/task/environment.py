@@ -15,6 +15,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import shutil
 import site
 import socket
@@ -45,6 +46,7 @@ _READY = "daskflow.json"
 _BEHIND = "_daskflow_behind.pth"
 """Tells the interpreter where the worker's own packages are."""
 _CONFLICT = "The conflict is caused by:"
+_OTHER_CONTENT = re.compile(r"DO NOT MATCH THE HASHES .*\n\s+(?P<what>\S+ from [^\s#]+[^\s#:])")
 _PROGRAM = (
     "import ctypes, runpy, sys; ctypes.CDLL(None).prctl(1, 9); "  # it ends with who started it
     "module = sys.argv.pop(1); runpy.run_module(module, run_name='__main__', alter_sys=True)"
@@ -277,6 +279,8 @@ def why(said: str, fixed: Sequence[str] = ()) -> str:
     if _CONFLICT in said:
         block = said.partition(_CONFLICT)[2].strip().partition("\n\n")[0]
         return "; ".join(dict.fromkeys(_clause(line.strip(), fixed) for line in block.splitlines()))
+    if found := _OTHER_CONTENT.search(said):
+        return f"{found['what']} has another content than the requirements say"
     lines = [line.strip() for line in said.splitlines() if line.strip()] or ["it ended without a word"]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     reason = (errors or lines)[-1]

@@ -7,7 +7,9 @@ import importlib.metadata
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from daskflow.errors import RequirementsError
 
@@ -21,6 +23,8 @@ _INCLUDES = re.compile(
     r"(?:-(?P<short>[rce])\s*=?\s*|--(?P<long>requirement|constraint|editable)(?:\s+|\s*=\s*))(?P<value>\S.*)"
 )
 _FOLDER_OF_LINKS = re.compile(r"(?P<before>(?:^|\s)(?:-f\s*|--find-links(?:\s+|=)))(?P<path>\S+)")
+_ARCHIVES = (".whl", ".tar.gz", ".zip")
+_FILE_URL = re.compile(r"(?:^|[\s@])file://(?:localhost)?(?P<path>/[^\s#;]+)(?![^\s;]*#)")
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _OPTIONS_OF_LINE = re.compile(r"\s--?[a-z].*$")
 
@@ -117,15 +121,12 @@ def _lines(path: str, is_constraint: bool, within: tuple[str, ...]) -> Iterator[
         found = _INCLUDES.fullmatch(line)
         kind = (found["short"] or found["long"][0]) if found else ""
         if kind == "e":
-            raise RequirementsError(
-                f"{path} asks for the folder of '{line}' as it will be: tasks of a run have one version of everything. Build a "
-                "wheel of it (pip wheel), or let the flow import its modules from beside its file."
-            )
+            raise _is_folder(path, line)
         if found and "://" not in found["value"]:
             inner = os.path.join(folder, found["value"].strip())
             yield from _lines(inner, is_constraint or kind == "c", (*within, place))
         else:
-            yield _absolute(line, folder), is_constraint
+            yield _absolute(line, folder, path), is_constraint
 
 
 def _text(path: str) -> str:
@@ -145,16 +146,38 @@ def _joined(text: str) -> Iterator[str]:
             yield bare
 
 
-def _absolute(line: str, folder: str) -> str:
-    """A line that means the same wherever it stands."""
+def _absolute(line: str, folder: str, file: str) -> str:
+    """A line of ``file`` that means the same wherever it stands, and as long as the run goes on."""
 
     def links(found: re.Match[str]) -> str:
         place = os.path.join(folder, found["path"])
         return found["before"] + (place if os.path.exists(place) else found["path"])
 
     path, options = line.partition(" ")[::2]
-    if not line.startswith("-") and (os.sep in path or path.endswith((".whl", ".tar.gz", ".zip"))):
+    bare = path.partition("[")[0]  # what follows are its extras
+    if not line.startswith("-") and (os.sep in path or bare in (".", "..") or path.endswith(_ARCHIVES)):
         place = os.path.join(folder, path)
-        if os.path.exists(place):
-            return f"{place} {options}".strip()
+        if os.path.isdir(os.path.join(folder, bare)):
+            raise _is_folder(file, line)
+        if os.path.isfile(place):
+            return f"{Path(os.path.abspath(place)).as_uri()}{_fragment(place)} {options}".strip()
+    if (found := _FILE_URL.search(line)) and not line.startswith("-"):
+        place = unquote(found["path"])
+        if os.path.isdir(place):
+            raise _is_folder(file, line)
+        if os.path.isfile(place):
+            return line[: found.end()] + _fragment(place) + line[found.end() :]
     return _FOLDER_OF_LINKS.sub(links, line)
+
+
+def _fragment(place: str) -> str:
+    """What tells the content of a file, which pip checks: built again, it is another requirement."""
+    with open(place, "rb") as file:
+        return f"#sha256={hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _is_folder(file: str, line: str) -> RequirementsError:
+    return RequirementsError(
+        f"{file} asks for the folder of '{line}' as it will be: tasks of a run have one version of everything. Build a "
+        "wheel of it (pip wheel), or let the flow import its modules from beside its file."
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,7 +51,34 @@ def test_local_paths_become_absolute(tmp_path: Path):
         tmp_path, "--no-index --find-links=wheels\n-f wheels\nwheels/a-1.whl ; python_version > '3'\n"
     )
 
-    assert found == f"--no-index --find-links={here}\n-f {here}\n{here}/a-1.whl ; python_version > '3'\n"
+    wheel = f"file://{here}/a-1.whl#sha256={hashlib.sha256(b'').hexdigest()}"
+    assert found == f"--no-index --find-links={here}\n-f {here}\n{wheel} ; python_version > '3'\n"
+
+
+def test_a_wheel_that_is_built_again_is_another_requirement(tmp_path: Path):
+    wheel = tmp_path / "a b-1.whl"
+    wheel.write_bytes(b"1")
+    lines = f"a @ {wheel.as_uri()} ; python_version > '3'\nb @ {wheel.as_uri()}#sha256=00\n"
+    before = text_of(tmp_path, lines)
+    wheel.write_bytes(b"2")
+    digest = hashlib.sha256(b"2").hexdigest()
+
+    after = text_of(tmp_path, lines)
+
+    assert before != after
+    assert after == (
+        f"a @ {wheel.as_uri()}#sha256={digest} ; python_version > '3'\nb @ {wheel.as_uri()}#sha256=00\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "line", [".", "./lib", "./lib[extra]", "lib/", "lib @ file://{}/lib", "file://{}/lib"]
+)
+def test_a_folder_is_refused_since_it_changes_meanwhile(tmp_path: Path, line: str):
+    (tmp_path / "lib").mkdir()
+
+    with pytest.raises(RequirementsError, match="as it will be.*Build a wheel"):
+        text_of(tmp_path, line.format(tmp_path) + "\n")
 
 
 def test_files_that_it_includes_count_as_what_they_say(tmp_path: Path):
@@ -146,6 +174,11 @@ def test_pins_are_what_is_installed_here():
         (
             "WARNING: Retrying (Retry(total=0)) after connection broken\nERROR: No matching distribution found for a\n",
             "the package index does not answer; No matching distribution found for a",
+        ),
+        (
+            "Processing a.whl\nERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE FILE. Examine them.\n"
+            "    a==1 from file:///w/a.whl#sha256=11 (from -r r.txt (line 2)):\n        Expected sha256 11\n",
+            "a==1 from file:///w/a.whl has another content than the requirements say",
         ),
         (
             "ERROR: Cannot install\n\nThe conflict is caused by:\n    The user requested dask==1.0\n"
