@@ -68,7 +68,7 @@ def open_cluster(
     Raises :class:`ClusterError` if there is no such kind of cluster; entering it raises the same if it can't be had.
     """
     if "://" not in cluster and "." in cluster:
-        return _of_class(cluster, options or {})
+        return _of_class(cluster, options or {}, purpose)
     if purpose is not None and "://" not in cluster and cluster not in CLUSTERS:
         return _of_profile(cluster, options or {}, purpose)
     if options:
@@ -84,11 +84,11 @@ def open_cluster(
     return opened
 
 
-def _of_class(path: str, options: Mapping[str, Any]) -> AbstractContextManager[Any]:
+def _of_class(path: str, options: Mapping[str, Any], purpose: Purpose | None) -> AbstractContextManager[Any]:
     from daskflow.clusters.by_class import cluster_class, started_cluster
 
     cluster_class(path)
-    return started_cluster(path, options)
+    return started_cluster(path, options) if purpose is None else started_cluster(path, options, purpose.tell)
 
 
 def _of_profile(name: str, options: Mapping[str, Any], purpose: Purpose) -> AbstractContextManager[Any]:
@@ -98,7 +98,7 @@ def _of_profile(name: str, options: Mapping[str, Any], purpose: Purpose) -> Abst
     if profile is None:
         raise ClusterError(_unknown(name, profiles.names(purpose.folder)))
     if isinstance(profile, profiles.ClassProfile):
-        return _of_class(profile.path, profile.options)
+        return _of_class(profile.path, profile.options, purpose)
     from daskflow.clusters import ec2
 
     ec2.check(profile, purpose)

@@ -24,6 +24,10 @@ def cluster_class(path: str) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise ClusterError(f"Can't import the cluster {path}: {error}.") from error
+    except (Exception, SystemExit) as error:  # whatever the module does when it is loaded
+        raise ClusterError(
+            f"Can't import the cluster {path}: {type(error).__name__} in the module {module_name or path}: {error}."
+        ) from error
     found = getattr(module, name, None)
     if not callable(found):
         what = f"is a {type(found).__name__}, no class" if hasattr(module, name) else "does not exist"
@@ -32,8 +36,12 @@ def cluster_class(path: str) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def started_cluster(path: str, options: Mapping[str, Any]) -> Iterator[Any]:
+def started_cluster(
+    path: str, options: Mapping[str, Any], tell: Callable[[str], None] = lambda _: None
+) -> Iterator[Any]:
     """Start a cluster of the class ``path`` with these options, and end it; yields its client.
+
+    What it raises when it ends is told, and changes nothing.
 
     Raises :class:`ClusterError` if it can't be started, or a client can't be made of it.
     """
@@ -44,12 +52,14 @@ def started_cluster(path: str, options: Mapping[str, Any]) -> Iterator[Any]:
         opened.enter_context(dask.config.set(SCHEDULING | DAEMONS))
         try:
             cluster = make(**options)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             given = ", ".join(f"{name}={value!r}" for name, value in options.items()) or "no options"
             raise ClusterError(
                 f"The cluster {path} did not start, with {given}: {type(error).__name__}: {error}."
             ) from error
-        opened.callback(getattr(cluster, "close", lambda: None))
+        if cluster is None:  # of which Dask would make a cluster of its own
+            raise ClusterError(f"{path} gave no cluster: a function has to return the one that it starts.")
+        opened.callback(_close, path, cluster, tell)
         try:
             client = client_of(cluster)
         except Exception as error:
@@ -58,3 +68,12 @@ def started_cluster(path: str, options: Mapping[str, Any]) -> Iterator[Any]:
             ) from error
         opened.enter_context(silence())
         yield opened.enter_context(client)
+
+
+def _close(path: str, cluster: Any, tell: Callable[[str], None]) -> None:
+    try:
+        getattr(cluster, "close", lambda: None)()
+    except Exception as error:  # noqa: BLE001 - anybody can write one
+        tell(
+            f"The cluster of {path} did not close, so look whether something of it is left: {type(error).__name__}: {error}."
+        )

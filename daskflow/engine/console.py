@@ -6,6 +6,7 @@ nor a step waits for him. What can't be shown then is in the logs.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import sys
 import threading
@@ -149,6 +150,7 @@ class Console(Listener):
         self._shown = 0
         self._running: set[TaskName] = set()
         self._gone = False
+        self._closed = False
         self._thread = threading.Thread(target=self._print_all, name="daskflow-console", daemon=True)
         self._thread.start()
 
@@ -158,8 +160,12 @@ class Console(Listener):
             self._put(_Line("", "", line))
 
     def notice(self, text: str) -> None:
-        """Something the user should know about the run."""
-        self._put(_Line(self._run, "notice", text))
+        """Something the user should know about the run, after it also: of how its cluster ends."""
+        if self._closed:
+            with contextlib.suppress(OSError, ValueError):
+                print(text, file=sys.stderr, flush=True)  # noqa: T201 - nobody else shows it
+        else:
+            self._put(_Line(self._run, "notice", text))
 
     def started(self, spec: TaskSpec, pid: int, count: int = 1, host: str = "") -> None:
         """A task's process runs; in it so many run, one after the other."""
@@ -220,6 +226,7 @@ class Console(Listener):
 
     def close(self) -> None:
         """Show the rest, if its reader is still there."""
+        self._closed = True
         self._queue.put(None)
         shown = -1
         while (

@@ -192,7 +192,7 @@ class DaskExecutor:
         try:
             yield
         finally:
-            if not self._here and not self._lost:
+            if not self._lost and not self._here:
                 self._on_all_workers(worker.close_run, wait=PATIENCE_SECONDS)
                 with contextlib.suppress(OSError):  # the scheduler may be gone by now
                     self._client.unsubscribe_topic(worker.topic(token))

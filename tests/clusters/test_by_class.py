@@ -67,6 +67,49 @@ FLOW = """
 """
 
 
+LOCAL = """
+import threading
+from distributed import LocalCluster
+
+class Local(LocalCluster):
+    def __init__(self):
+        super().__init__(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0")
+"""
+CLOSES_BADLY = f"""{LOCAL}
+
+class Cluster(Local):
+    def close(self, *arguments, **options):
+        super().close(*arguments, **options)
+        raise RuntimeError("no permission")
+"""
+ENDS_MEANWHILE = f"""{LOCAL}
+
+class Cluster(Local):
+    def __init__(self):
+        super().__init__()
+        threading.Thread(target=self.end_with_a_task, daemon=True).start()
+
+    def end_with_a_task(self):
+        import pathlib, time
+        while not pathlib.Path("running").exists():
+            time.sleep(0.01)
+        self.close()
+"""
+WAITING = """
+from daskflow import FlowSpec, step
+
+class F(FlowSpec):
+    @step
+    def start(self):
+        import time
+        open("running", "w").close()
+        time.sleep(60)
+
+if __name__ == "__main__":
+    F()
+"""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "flow.py").write_text(textwrap.dedent(FLOW))
@@ -134,6 +177,7 @@ def test_a_flow_runs_on_a_cluster_of_a_class_which_ends_with_the_run(
         ("local", {"n": 1}, "'local' is none"),
         ("tcp://127.0.0.1:1", {"n": 1}, "--cluster-option is for a class or a profile"),
         ("lokal", {}, "There is no cluster 'lokal'"),
+        (".Cluster", {}, "Can't import the cluster .Cluster: ValueError"),
     ],
 )
 def test_what_names_no_cluster_is_told_before_a_run_is_made(
@@ -143,6 +187,52 @@ def test_what_names_no_cluster_is_told_before_a_run_is_made(
         open_cluster(cluster, None, options)
 
     assert words in told.value.message
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("raise RuntimeError('no licence')", "RuntimeError in the module mine: no licence."),
+        ("def Cluster(:", "SyntaxError in the module mine: invalid syntax"),
+        (
+            "def Cluster(): pass",
+            "mine.Cluster gave no cluster: a function has to return the one that it starts.",
+        ),
+        (
+            "def Cluster(): raise SystemExit('no hosts')",
+            "did not start, with no options: SystemExit: no hosts.",
+        ),
+    ],
+)
+def test_a_module_that_makes_no_cluster_is_told_in_a_sentence(folder: Path, source: str, words: str):
+    (folder / "mine.py").write_text(source + "\n")
+
+    done = run(folder, "--cluster", "mine.Cluster")
+
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_cluster_that_does_not_close_is_told_and_the_run_stays_successful(folder: Path):
+    (folder / "mine.py").write_text(CLOSES_BADLY)
+
+    done = run(folder, "--cluster", "mine.Cluster")
+
+    assert done.returncode == 0, done.stderr
+    assert "The cluster of mine.Cluster did not close" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_cluster_that_ends_meanwhile_is_lost_in_a_sentence(folder: Path):
+    (folder / "mine.py").write_text(ENDS_MEANWHILE)
+    (folder / "flow.py").write_text(WAITING)
+
+    done = run(folder, "--cluster", "mine.Cluster")
+
+    assert done.returncode == 1
+    assert "The scheduler is gone" in done.stdout + done.stderr
+    assert "Internal error" not in done.stderr
 
 
 @pytest.mark.parametrize(
