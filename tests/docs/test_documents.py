@@ -38,7 +38,7 @@ PROMPT = "(Pdb) "
 
 
 def environment(folder: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("DASKFLOW_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DASKFLOW_", "XDG_"))}
     return kept | {"PYTHONPATH": str(ROOT), "HOME": str(folder), "DASKFLOW_USER": "reader"}
 
 

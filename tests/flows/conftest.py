@@ -165,7 +165,9 @@ class Workspace:
 
     @property
     def environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("DASKFLOW_")}
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("DASKFLOW_", "XDG_"))
+        }
         return kept | {
             "PYTHONPATH": str(PACKAGE_ROOT),
             "HOME": str(self.folder / "home"),
