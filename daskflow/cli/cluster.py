@@ -161,6 +161,8 @@ def down(name: str | None, every: bool, owner: str | None, region: str | None) -
             click.echo(f"The security group {group} was left by a cluster that is gone; it is removed.")
     if not number and not every:
         raise ClusterError(f"No cluster '{name}' is up.")
+    if not number:
+        click.echo(f"There is no cluster of {wanted['owner']}.")
 
 
 def _profile(name: str) -> Ec2Profile:

@@ -231,9 +231,11 @@ def _warned_in_a_line() -> Iterator[None]:
 
 def was_interrupted(error: BaseException | None) -> bool:
     """Whether Ctrl-C is behind an error: Python wraps one that comes while a class is being made."""
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # what others raise may be its own cause
         if isinstance(error, KeyboardInterrupt):
             return True
+        seen.add(id(error))
         error = error.__cause__
     return False
 

@@ -81,4 +81,6 @@ def _started(fleet: Fleet, workers: int, purpose: Purpose) -> Any:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, ClusterError):
             cause = cause.__cause__  # Dask wraps what a machine's start raises
-        raise (cause or ClusterError(f"The cluster did not start: {error}")) from error
+        if cause is None:
+            raise ClusterError(f"The cluster did not start: {error}") from error
+        raise cause from cause.__cause__  # from the error it would be its own cause

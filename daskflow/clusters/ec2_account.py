@@ -239,7 +239,8 @@ def _described(account: Account, profile: Ec2Profile, amis: Sequence[str]) -> di
 
 
 def place(account: Account, profile: Ec2Profile) -> Place:
-    """The subnet to start in. Raises :class:`ClusterError` if there is none."""
+    """The subnet to start in. Raises :class:`ClusterError` if there is none, or its zone has no such machines."""
+    types = {profile.scheduler_instance_type, profile.worker_instance_type}
     if profile.subnet:
         try:
             [found] = account.call("describe_subnets", SubnetIds=[profile.subnet])["Subnets"]
@@ -249,8 +250,13 @@ def place(account: Account, profile: Ec2Profile) -> Place:
             raise ClusterError(
                 f"Profile '{profile.name}': there is no subnet {profile.subnet} in {account.region}."
             ) from error
+        zone, zones = str(found["AvailabilityZone"]), _zones(account, types)
+        if missing := [name for name in sorted(types) if zone not in zones[name]]:
+            raise ClusterError(
+                f"Profile '{profile.name}': EC2 has no {' and no '.join(missing)} in {zone}, the zone of {profile.subnet}. Take another "
+                f"instance type, or a subnet of {', '.join(sorted(set.intersection(*zones.values()))) or 'another region'}."
+            )
         return Place(found["SubnetId"], found["VpcId"], found["CidrBlock"])
-    types = {profile.scheduler_instance_type, profile.worker_instance_type}
     subnets = account.call("describe_subnets", Filters=[{"Name": "default-for-az", "Values": ["true"]}])[
         "Subnets"
     ]

@@ -14,9 +14,10 @@ import secrets
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from daskflow.clusters import ec2_account, ec2_boot
 from daskflow.clusters.ec2_account import ALIVE, MARK, PORT, Refused, tags_of
@@ -24,11 +25,12 @@ from daskflow.errors import ClusterError
 from daskflow.task.certificate import self_signed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from daskflow.clusters.ec2_account import Account, Kind, Place
     from daskflow.clusters.profiles import Ec2Profile
 
+T = TypeVar("T")
 SCHEDULER, WORKER = "scheduler", "worker"
 GONE_SECONDS = 300
 """How long machines may take to end, once they were told to."""
@@ -179,8 +181,13 @@ class Fleet:
     def end(self) -> None:
         """End all machines and remove the security group; nothing is started from now on. May be called more than once.
 
+        A Ctrl-C does not stop it half-way, a second one does.
+
         Raises :class:`ClusterError` with what is left, if AWS does not let us.
         """
+        _to_the_end(self._end)
+
+    def _end(self) -> None:
         with self._change:
             self._ended = True
             self._change.wait_for(lambda: self._starting == 0)
@@ -200,13 +207,17 @@ class Fleet:
 
     def _launch(self, role: str, name: str, command: Sequence[str]) -> dict[str, Any]:
         request = self._request(role, name, command)
-        with self._launching():
-            started = self._call_with_group("run_instances", request)
-            machine: dict[str, Any] = started["Instances"][0]
-            with self._change:
-                self._started[machine["InstanceId"]] = name
-                self._when[machine["InstanceId"]] = time.monotonic()
-        return machine
+
+        def launch() -> dict[str, Any]:
+            with self._launching():
+                started = self._call_with_group("run_instances", request)
+                machine: dict[str, Any] = started["Instances"][0]
+                with self._change:
+                    self._started[machine["InstanceId"]] = name
+                    self._when[machine["InstanceId"]] = time.monotonic()
+            return machine
+
+        return _to_the_end(launch)
 
     def _call_with_group(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Call EC2, which may need some seconds until it knows everywhere of a security group that was made a moment ago."""
@@ -312,12 +323,18 @@ class Fleet:
 
     def _make_group(self, allowed: Sequence[str]) -> None:
         """A security group that lets its own machines in, and these addresses to the scheduler's port."""
-        with self._launching():
-            self._group = self.account.call("create_security_group", **self._group_request())["GroupId"]
+        request = self._group_request()
+
+        def make() -> None:
+            with self._launching():
+                self._group = self.account.call("create_security_group", **request)["GroupId"]
+
+        _to_the_end(make)
         among = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": self._group}]}
         rules = [among, _to_scheduler(allowed)] if allowed else [among]
-        request = {"GroupId": self._group, "IpPermissions": rules}
-        self._call_with_group("authorize_security_group_ingress", request)
+        self._call_with_group(
+            "authorize_security_group_ingress", {"GroupId": self._group, "IpPermissions": rules}
+        )
 
     def _public_address(self, machine: str) -> str:
         """The public address of a machine, which it has once it runs."""
@@ -588,6 +605,18 @@ def _optional(profile: Ec2Profile, role: str) -> dict[str, Any]:
         once = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
         found["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": once}
     return found
+
+
+def _to_the_end(call: Callable[[], T]) -> T:
+    """What a call returns. A Ctrl-C meanwhile is raised when it is over: what it makes is known then. A second one is raised at once."""
+    threads = ThreadPoolExecutor(1)  # signals interrupt the main thread alone
+    future = threads.submit(call)
+    threads.shutdown(wait=False)
+    try:
+        return future.result()
+    except KeyboardInterrupt:
+        future.result()
+        raise
 
 
 def _count(workers: int) -> str:

@@ -126,7 +126,9 @@ class Cloud:
     def __post_init__(self) -> None:
         block = f"127.{random.randint(16, 250)}.{random.randint(0, 255)}.0/24"
         self.vpc = self.ec2.create_vpc(CidrBlock=block)["Vpc"]["VpcId"]
-        self.subnet = self.ec2.create_subnet(VpcId=self.vpc, CidrBlock=block)["Subnet"]["SubnetId"]
+        zone = f"{self.ec2.meta.region_name}a"  # where all types are that the tests use
+        made = self.ec2.create_subnet(VpcId=self.vpc, CidrBlock=block, AvailabilityZone=zone)
+        self.subnet = made["Subnet"]["SubnetId"]
         images = self.ec2.describe_images(Owners=["099720109477"])["Images"]
         self.ami = next(each["ImageId"] for each in images if each["Architecture"] == "x86_64")
         self._programs = self.folder / "bin"

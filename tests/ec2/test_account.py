@@ -38,6 +38,21 @@ def test_without_a_subnet_it_is_one_of_the_default_vpc_in_a_zone_that_has_the_ty
 
 
 @pytest.mark.usefixtures("bucket")
+def test_a_subnet_in_whose_zone_there_is_no_such_machine_is_told():
+    account = Account("us-east-1")
+    offered = account.pages(
+        "describe_instance_type_offerings", "InstanceTypeOfferings", LocationType="availability-zone"
+    )
+    subnets = account.call("describe_subnets", Filters=[{"Name": "default-for-az", "Values": ["true"]}])
+    zones = {each["AvailabilityZone"]: each["SubnetId"] for each in subnets["Subnets"]}
+    has = {zone: {each["InstanceType"] for each in offered if each["Location"] == zone} for zone in zones}
+    type_, zone = next((name, zone) for zone in zones for name in has["us-east-1a"] if name not in has[zone])
+
+    with pytest.raises(ClusterError, match=f"EC2 has no {type_} in {zone}, the zone of {zones[zone]}"):
+        ec2_account.place(account, profile(subnet=zones[zone], worker_instance_type=type_))
+
+
+@pytest.mark.usefixtures("bucket")
 def test_without_a_default_vpc_the_profile_has_to_name_a_subnet():
     client = boto3.client("ec2", region_name="eu-west-3")
     for each in client.describe_subnets()["Subnets"]:

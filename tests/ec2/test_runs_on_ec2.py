@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -19,6 +20,7 @@ from tests.watching import wait_until
 if TYPE_CHECKING:
     from s3server import Bucket
 
+    from tests.ec2.gate import Gate
     from tests.ec2.simulator import Cloud
 
 pytestmark = pytest.mark.timeout(300)
@@ -98,6 +100,64 @@ def test_a_flow_runs_on_machines_that_are_started_for_it_and_ended_with_it(
     assert Path(found.home).parent == cloud.folder
     assert len(cloud.shown) == 2
     assert cloud.left() == []
+
+
+def test_a_run_whose_machines_are_refused_ends_with_one_error(
+    folder: Path, bucket: Bucket, cloud: Cloud, gate: Gate
+):
+    (folder / "daskflow.toml").write_text(toml({"team": cloud.profile()}))
+    gate.refuses = lambda action, *_: "UnauthorizedOperation" if action == "RunInstances" else None
+
+    done = run(folder, bucket, "--cluster", "team")
+
+    assert done.returncode == 1
+    assert "Your AWS credentials don't allow ec2:RunInstances in us-east-1" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert cloud.left() == []
+
+
+def test_an_order_to_stop_does_not_keep_machines_from_being_ended(
+    folder: Path, bucket: Bucket, cloud: Cloud, gate: Gate
+):
+    (folder / "daskflow.toml").write_text(toml({"team": cloud.profile()}))
+    orders: list[str] = []
+
+    def stops(action: str, *_: object) -> None:
+        if action == "TerminateInstances":
+            started.send_signal(signal.SIGINT)
+            orders.append(action)
+
+    gate.refuses = stops
+    with subprocess.Popen(
+        command(bucket, "--cluster", "team"),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as started:
+        output, _ = started.communicate(timeout=PATIENCE)
+
+    assert started.returncode == 130, output
+    assert orders
+    assert cloud.left() == []
+
+
+def test_workers_are_spot_instances_if_the_profile_says_so(
+    folder: Path, bucket: Bucket, cloud: Cloud, gate: Gate
+):
+    (folder / "daskflow.toml").write_text(toml({"team": cloud.profile()}))
+    markets: list[str | None] = []
+
+    def looks(action: str, arguments: dict[str, str], _: int) -> None:
+        if action == "RunInstances":
+            markets.append(arguments.get("InstanceMarketOptions.MarketType"))
+
+    gate.refuses = looks
+    done = run(folder, bucket, "--cluster", "team", "--cluster-option", "spot=true")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert markets == [None, "spot"]
 
 
 SLOW = """

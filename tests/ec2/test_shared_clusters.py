@@ -170,6 +170,36 @@ def test_a_start_that_is_stopped_leaves_nothing(folder: Path, cloud: Cloud, orde
     assert cloud.left() == []
 
 
+def test_an_order_to_stop_waits_until_it_is_known_what_was_made(folder: Path, cloud: Cloud, gate: Gate):
+    orders: list[str] = []
+
+    def stops(action: str, *_: object) -> None:
+        if action == "CreateSecurityGroup":
+            started.send_signal(signal.SIGINT)
+            orders.append(action)
+
+    gate.refuses = stops
+    with subprocess.Popen([*TOOL, "cluster", "up", "team"], cwd=folder, env=environment("ada")) as started:
+        assert started.wait(60) == 130
+
+    assert orders
+    assert cloud.left() == []
+
+
+def test_it_is_seen_and_ended_from_any_machine_with_the_credentials(
+    folder: Path, cloud: Cloud, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+):
+    tool(folder, "up", "team")
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+
+    assert tool(elsewhere, "ls", user="bob").splitlines()[1].split()[:2] == ["team", "ada"]
+    assert "There is no cluster of bob." in tool(elsewhere, "down", "--all", user="bob")
+    assert "'team' of ada has ended" in tool(elsewhere, "down", "--all", "--owner", "ada", user="bob")
+    assert cloud.left() == []
+    assert {each.name for each in folder.iterdir()} == {"daskflow.toml", "flow.py"}
+
+
 @pytest.mark.slow
 def test_a_worker_that_ec2_refuses_ends_what_was_started(folder: Path, cloud: Cloud, gate: Gate):
     gate.refuses = lambda action, _, count: (
