@@ -230,7 +230,7 @@ def drive(invocation: Invocation, options: Options, begun: Begun) -> int:
             run, invocation.flow_class, begun.code
         )  # before this process starts any thread
     try:
-        session = open_session(store, {"user": user} | begun.session, lambda text: click.echo(text, err=True))
+        session = open_session(store, {"user": user} | begun.session, _tell)
     except BaseException:
         LAUNCHERS.close(run)
         raise
@@ -272,10 +272,10 @@ def _cluster(invocation: Invocation, options: Options) -> str:
 def wanted(options: Options, earlier: RunStore | None = None) -> Options:
     """With the requirements that count: those of the option, else those of an earlier run. A file of nothing means none."""
     found = options.requirements
-    if found is None and earlier is not None and (told := earlier.record().get("requirements")):
+    if found is None and earlier is not None and (record := earlier.record()).get("requirements"):
         from daskflow.task.requirements import of_record
 
-        found = of_record({"requirements": told})
+        found = of_record(record)
     return replace(options, requirements=found if found is not None and found.text else None)
 
 
