@@ -28,6 +28,12 @@ def parse(pathspec: str, parts: int) -> tuple[str, ...]:
     return found
 
 
+def natural_order(task_id: str) -> tuple[tuple[int, ...], int]:
+    """Sorts ids of tasks by their indices, then by the iteration."""
+    indices, _, iteration = task_id.partition(".")
+    return tuple(map(int, indices.split("-"))), int(iteration or 0)
+
+
 @dataclass(frozen=True, order=True)
 class TaskName:
     """One task within a run: its step and its id. It is the same name for every attempt."""

@@ -21,11 +21,10 @@ from daskflow.errors import (
     DataMissing,
     StoreError,
 )
-from daskflow.pathspec import TaskName
+from daskflow.pathspec import TaskName, natural_order
 from daskflow.store.chunks import OTHER
 from daskflow.store.layout import PARAMETERS, began_at
 from daskflow.store.records import ArtifactRef, moment
-from daskflow.store.runs import natural_order
 from daskflow.store.serializers import decode
 from daskflow.store.serializers.typed_json import is_single
 from daskflow.store.sessions import status

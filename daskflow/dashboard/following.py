@@ -15,10 +15,10 @@ from daskflow.dashboard.events import Committed, Failed, Planned, Started, Told
 from daskflow.dashboard.heads import caught, error_of, head_of, shown
 from daskflow.dashboard.task_rows import LONGEST_TEXT
 from daskflow.errors import DamagedRecord, DaskflowException, NotFound, StoreError
-from daskflow.pathspec import TaskName, TaskRange
+from daskflow.pathspec import TaskName, TaskRange, natural_order
 from daskflow.store.layout import PARAMETERS, began_at
 from daskflow.store.records import TaskRecord
-from daskflow.store.runs import is_task_id, natural_order
+from daskflow.store.runs import is_task_id
 from daskflow.task.spec import was_stopped
 
 if TYPE_CHECKING:

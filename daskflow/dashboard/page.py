@@ -74,7 +74,6 @@ class _Page:
             wait_for([self._details.waiting], getattr(source, "patience", PATIENCE_SECONDS))
             self._update()
         self._asked.on_change("data", self._on_asked)
-        figure = self._plot.figure
         doc.title = "daskflow"
         if hasattr(doc, "config"):  # the page says by itself that it has no connection
             doc.config.notify_connection_status = doc.config.reconnect_session = False
@@ -85,15 +84,15 @@ class _Page:
             | {"parts": dict(self._parts), "view": self._view}
         )
         with doc.models.freeze():  # else Bokeh goes through all of them after each
-            for root in (figure, self._sent, self._asked):
+            for root in (self._plot.plot, self._sent, self._asked):
                 doc.add_root(root)
         args = {
             "parts": self._sent,
             "view": self._asked,
             "bars": self._plot.bars,
-            "figure": figure,
-            "axes": [*figure.xaxis, *figure.yaxis],
-            "grids": [*figure.xgrid],
+            "plot": self._plot.plot,
+            "axes": [self._plot.time, self._plot.rows],
+            "grids": [self._plot.grid],
         }
         doc.js_on_event("document_ready", CustomJS(args=args, code=_script()))
         doc.add_periodic_callback(self._update, REFRESH_MILLISECONDS)

@@ -1,4 +1,4 @@
-"""The timeline as a figure of Bokeh's."""
+"""The timeline as a plot of Bokeh's."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from daskflow.dashboard.render import FAILED_COLOUR, short
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bokeh.models import ColumnDataSource
-    from bokeh.plotting import figure as Figure
+    from bokeh.models import ColumnDataSource, Grid, LinearAxis
+    from bokeh.models import Plot as BokehPlot
 
 MOST_LABELS, MOST_MARKED = 24, 200
 _PATTERNS = {"failed": "/", "stopped": " ", "running": "."}
@@ -27,50 +27,49 @@ class Plot:
 
     Attributes
     ----------
-    figure
+    plot
         A root of the document, called ``timeline``.
     bars
         What it draws.
+    time, rows, grid
+        Its axes and lines.
     """
 
     def __init__(self) -> None:
         from bokeh.models import (
             BasicTicker,
+            BoxZoomTool,
             ColumnDataSource,
             CustomJS,
             CustomJSTickFormatter,
             DataRange1d,
             FixedTicker,
+            GlyphRenderer,
+            Grid,
             HoverTool,
+            LinearAxis,
+            Plot,
+            Quad,
             Range1d,
+            ResetTool,
             TapTool,
+            Toolbar,
         )  # fmt: skip
-        from bokeh.plotting import figure
 
         self.bars: ColumnDataSource = ColumnDataSource(_columns({}, {}))
-        self.figure: Figure = figure(
-            name="timeline",
-            height=80,
-            sizing_mode="stretch_width",
-            x_range=DataRange1d(start=0, range_padding=0.01, only_visible=True),
-            y_range=Range1d(1, 0),
-            tools="xbox_zoom,reset",
-            active_drag="xbox_zoom",
-            toolbar_location=None,
-            output_backend="canvas",
-            background_fill_color=None,
-            border_fill_color=None,
-            min_border_left=10,
-            min_border_right=24,
-        )
         self._marked: ColumnDataSource = ColumnDataSource(_marked({}))
         place = {"left": "left", "right": "right", "top": "top", "bottom": "bottom"}
-        rectangles = self.figure.quad(
-            **place, source=self.bars, fill_color="color", line_color=None, nonselection_fill_alpha=1.0
+        rectangles = GlyphRenderer(
+            data_source=self.bars,
+            glyph=Quad(**place, fill_color="color", line_color=None),
+            nonselection_glyph=None,  # as all others are drawn
         )
-        self.figure.quad(  # a pattern takes a browser as long as many bars: only few have one
-            **place, source=self._marked, fill_color=None, line_color="edge", hatch_pattern="hatch",
-            hatch_color="#000000", hatch_alpha=0.6, hatch_scale=6,
+        marks = GlyphRenderer(  # a pattern takes a browser as long as many bars: only few have one
+            data_source=self._marked,
+            glyph=Quad(
+                **place, fill_color=None, line_color="edge", hatch_pattern="hatch",
+                hatch_color="#000000", hatch_alpha=0.6, hatch_scale=6,
+            ),
         )  # fmt: skip
         hover = HoverTool(
             renderers=[rectangles],
@@ -81,13 +80,36 @@ class Plot:
                 ("tasks", "@count"),
             ],
         )
-        self.figure.add_tools(hover, TapTool(renderers=[rectangles]))
-        whole = CustomJS(args={"figure": self.figure}, code="figure.reset.emit()")
-        self.figure.js_on_event("doubletap", whole)
-        self.figure.ygrid.grid_line_color = None
-        self.figure.xaxis.ticker = BasicTicker(desired_num_ticks=10)
-        self.figure.xaxis.formatter = CustomJSTickFormatter(code=_TICKS)
-        self.figure.yaxis.ticker = FixedTicker(ticks=[])
+        zoom = BoxZoomTool(dimensions="width")
+        self.time: LinearAxis = LinearAxis(
+            ticker=BasicTicker(desired_num_ticks=10), formatter=CustomJSTickFormatter(code=_TICKS)
+        )
+        self.rows: LinearAxis = LinearAxis(ticker=FixedTicker(ticks=[]))
+        self.grid: Grid = Grid(axis=self.time)
+        self.plot: BokehPlot = (
+            Plot(  # bokeh.plotting.figure makes half as many models again, and takes as much longer
+                name="timeline",
+                height=80,
+                sizing_mode="stretch_width",
+                title=None,
+                x_range=DataRange1d(start=0, range_padding=0.01, only_visible=True),
+                y_range=Range1d(1, 0),
+                renderers=[rectangles, marks],
+                below=[self.time],
+                left=[self.rows],
+                center=[self.grid],
+                toolbar=Toolbar(
+                    tools=[zoom, ResetTool(), hover, TapTool(renderers=[rectangles])], active_drag=zoom
+                ),
+                toolbar_location=None,
+                output_backend="canvas",
+                background_fill_color=None,
+                border_fill_color=None,
+                min_border_left=10,
+                min_border_right=24,
+            )
+        )
+        self.plot.js_on_event("doubletap", CustomJS(args={"plot": self.plot}, code="plot.reset.emit()"))
         self._names: list[str] = []
 
     def show(self, timeline: Mapping[str, Any], colours: Mapping[str, str]) -> None:
@@ -95,12 +117,12 @@ class Plot:
         names = timeline["rows"]
         if names != self._names:
             self._names = list(names)
-            self.figure.height = min(56 + 24 * max(len(names), 1), 420)
-            self.figure.y_range.start, self.figure.y_range.end = len(names) or 1, 0
+            self.plot.height = min(56 + 24 * max(len(names), 1), 420)
+            self.plot.y_range.start, self.plot.y_range.end = len(names) or 1, 0
             every = len(names) // MOST_LABELS + 1
             ticks = [number + 0.5 for number in range(0, len(names), every)]
-            self.figure.yaxis.ticker.ticks = ticks
-            self.figure.yaxis.major_label_overrides = {tick: short(names[int(tick)], 28) for tick in ticks}
+            self.rows.ticker.ticks = ticks
+            self.rows.major_label_overrides = {tick: short(names[int(tick)], 28) for tick in ticks}
         self.bars.data = _columns(timeline, colours)
         self._marked.data = _marked(self.bars.data)
 

@@ -13,7 +13,7 @@ from daskflow.dashboard.task_rows import readable
 from daskflow.dashboard.view import PAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from jinja2 import Environment, Template
     from markupsafe import Markup
@@ -154,6 +154,13 @@ def runs(heads: Sequence[dict[str, Any]], view: View, trouble: str) -> str:
 def page() -> Template:
     """The template of the whole page, for Bokeh."""
     return _environment().get_template("page.html")
+
+
+def compiled() -> Iterator[None]:
+    """Make the templates ready, one after another."""
+    for name in _environment().list_templates(extensions=["html"]):
+        _environment().get_template(name)
+        yield
 
 
 def colours(steps: Sequence[dict[str, Any]]) -> dict[str, str]:

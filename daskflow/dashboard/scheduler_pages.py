@@ -14,11 +14,13 @@ from daskflow.dashboard.events import Told
 from daskflow.dashboard.model import RunModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from daskflow.dashboard.model import Source
 
 PAGE = "daskflow"
+PAUSE_SECONDS = 0.001
+"""How long the scheduler sees to all else between two parts of what the page takes."""
 
 
 @dataclass
@@ -109,10 +111,15 @@ class _Page:
         if self._later is not None:
             gc.freeze()
             await self._later.load_pages()
-        await asyncio.get_running_loop().run_in_executor(None, _load)
-        gc.freeze()  # what is loaded stays; to go through it all holds the scheduler up for 0.1 s
+        await asyncio.get_running_loop().run_in_executor(None, _import)
+        for (
+            _
+        ) in _warmed_up():  # a thread would take Python from the scheduler at each of its calls of the system
+            await asyncio.sleep(PAUSE_SECONDS)
         self._show()
+        gc.freeze()  # what is loaded stays; to go through it all holds the scheduler up for 0.1 s
         self._first.wildcard_router.rules.clear()  # from now on the real page answers
+        await asyncio.sleep(PAUSE_SECONDS)
 
     def _show(self) -> None:
         import dask
@@ -207,16 +214,27 @@ def _template_variables(scheduler: Any) -> dict[str, Any]:
     return found
 
 
-def _load() -> None:
-    """Import what the page needs, and make one that nobody sees: the first takes a tenth of a second more than others."""
+def _import() -> None:
+    import bokeh.document
+    import bokeh.embed  # noqa: F401 - what the page needs is loaded
+
+    import daskflow.dashboard.api
+    import daskflow.dashboard.page  # noqa: F401 - what the page needs is loaded
+
+
+def _warmed_up() -> Iterator[None]:
+    """Make a page that nobody sees, a little at a time: the first takes a tenth of a second more than others."""
     from bokeh.document import Document
     from bokeh.embed import file_html
 
-    from daskflow.dashboard import page
+    from daskflow.dashboard import page, render
 
+    yield from render.compiled()
     doc = Document()
     page.document(_Nothing())(doc)
+    yield
     file_html(doc, suppress_callback_warning=True)
+    yield
 
 
 class _Nothing:

@@ -7,8 +7,7 @@ from array import array
 from math import isnan, nan
 from typing import Any
 
-from daskflow.pathspec import TaskRange
-from daskflow.store.runs import natural_order
+from daskflow.pathspec import TaskRange, natural_order
 
 LONGEST_TEXT = 200
 """Characters of a text that a row keeps."""

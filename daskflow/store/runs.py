@@ -22,7 +22,7 @@ from daskflow.errors import (
     NotFound,
     StoreError,
 )
-from daskflow.pathspec import TaskName, TaskRange, TaskSet
+from daskflow.pathspec import TaskName, TaskRange, TaskSet, natural_order
 from daskflow.store import packages, records
 from daskflow.store.chunks import Chunks
 from daskflow.store.items import Items
@@ -543,12 +543,6 @@ def is_task_id(name: str) -> bool:
 
 def _is_execution(name: str) -> bool:
     return _EXECUTION.fullmatch(name) is not None and not name.endswith(".json")
-
-
-def natural_order(task_id: str) -> tuple[tuple[int, ...], int]:
-    """Sorts ids of tasks by their indices, then by the iteration."""
-    indices, _, iteration = task_id.partition(".")
-    return tuple(map(int, indices.split("-"))), int(iteration or 0)
 
 
 def _with_begun(plan: Sequence[TaskRange], begun: Iterable[TaskRange]) -> list[TaskRange]:

@@ -257,7 +257,7 @@ def test_a_page_that_could_not_be_loaded_is_loaded_for_who_looks_next(monkeypatc
         scheduler, RunPages(), "", SimpleNamespace(when_loaded=[], load_pages=stock_pages)
     )
     page.add()
-    monkeypatch.setattr(scheduler_pages, "_load", load)
+    monkeypatch.setattr(scheduler_pages, "_import", load)
     monkeypatch.setattr(page, "_show", lambda: looks.append("show"))
 
     async def look() -> None:

@@ -1,5 +1,5 @@
 // Puts the parts that the server sends into the page, and tells it what the address says is to be shown.
-// Runs once, when Bokeh has the document: `parts`, `view`, `bars`, `figure`, `axes` and `grids` are models of it.
+// Runs once, when Bokeh has the document: `parts`, `view`, `bars`, `plot`, `axes` and `grids` are models of it.
 const shown = new Map();
 let late = null;
 
@@ -157,7 +157,7 @@ function colour() {
     axis.minor_tick_line_color = null;
   }
   for (const grid of grids) grid.grid_line_color = line;
-  figure.outline_line_color = line;
+  plot.outline_line_color = line;
 }
 dark.addEventListener("change", colour);
 colour();
