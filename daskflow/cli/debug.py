@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from daskflow.cli.drive import Options, wanted
+from daskflow.cli.driving_options import Options
 from daskflow.cli.go_on import check_parameters, nobody
 from daskflow.cli.pathspecs import task_of
+from daskflow.cli.where import wanted
 from daskflow.engine.frontier import Frontier
 from daskflow.engine.resume import Past, recover
 from daskflow.errors import NotFound

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import inspect
-import json
 import os
 import secrets
 import signal
 import time
-from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,10 +16,10 @@ import click
 from daskflow._collector import collector_off
 from daskflow.cli.ending import tell_end, tell_lost, what_to_do
 from daskflow.cli.entry import was_interrupted
+from daskflow.cli.where import INLINE, LOCAL, cluster_of, folder_of, is_watched, pins_of, purpose_of, tell
 from daskflow.errors import ClusterError, RunHeld, StoreError
 from daskflow.flow.flow_decorator import RunEnd, decorators_of
 from daskflow.flow.parameters import parameters_of
-from daskflow.settings import SUFFIXES_EXPECTED, suffixes
 from daskflow.store import retries
 from daskflow.store.sessions import open_session
 from daskflow.task.execute import run_store
@@ -32,9 +29,9 @@ from daskflow.task.spec import RunContext
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from daskflow.cli.driving_options import Options
     from daskflow.cli.entry import Invocation
     from daskflow.client.indexer import Indexer
-    from daskflow.clusters import Purpose
     from daskflow.dashboard.feed import Feed
     from daskflow.engine.console import Console
     from daskflow.engine.executor import Executor
@@ -45,124 +42,10 @@ if TYPE_CHECKING:
     from daskflow.store.runs import RunStore
     from daskflow.store.sessions import Session
     from daskflow.task.code import Code
-    from daskflow.task.requirements import Requirements
 
-LOCAL, INLINE = "local", "inline"
 
 _ends_with_this_process: list[contextlib.ExitStack] = []
 """What is held open until the process ends, which is about to happen: to close a cluster with a long queue takes long."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What the command line says about how to run; each command has some of these."""
-
-    cluster: str | None = None
-    cluster_options: dict[str, Any] = field(default_factory=dict)
-    max_workers: int | None = None
-    max_num_splits: int | None = None
-    max_log_size: float = 10.0
-    grace: float = 5.0
-    chunk: int | None = None
-    isolate: bool = False
-    no_dashboard: bool = False
-    tags: tuple[str, ...] = ()
-    decospecs: tuple[str, ...] = ()
-    run_id_file: str | None = None
-    namespace: str | None = None
-    package_suffixes: tuple[str, ...] = ()
-    requirements: Requirements | None = None
-
-    @classmethod
-    def taken_from(cls, given: dict[str, Any]) -> Options:
-        """Take the options out of what click parsed; what remains is the command's own."""
-        options = cls(**{each.name: given.pop(each.name) for each in fields(cls) if each.name in given})
-        if options.isolate and (options.chunk or 1) > 1:
-            raise click.UsageError("--chunk and --isolate exclude one another.")
-        return options
-
-
-def _cluster_options(
-    _context: click.Context, _option: click.Parameter, given: tuple[str, ...]
-) -> dict[str, Any]:
-    """``n_workers=2`` and the like, by name."""
-    found: dict[str, Any] = {}
-    for each in given:
-        name, equals, text = each.partition("=")
-        if not equals or not name.isidentifier():
-            raise click.BadParameter(f"'{each}' is not NAME=VALUE.")
-        try:
-            found[name] = json.loads(text)
-        except ValueError:
-            found[name] = text
-    return found
-
-
-def _package_suffixes(
-    _context: click.Context, _option: click.Parameter, given: str | None
-) -> tuple[str, ...]:
-    try:
-        return suffixes(given) if given else ()
-    except ValueError:
-        raise click.BadParameter(f"'{given}' are not {SUFFIXES_EXPECTED}.") from None
-
-
-def driving_options() -> list[click.Option]:
-    """The options of every command that drives a run."""
-    return [
-        click.Option(
-            ["--cluster"],
-            metavar="NAME|ADDRESS|CLASS",
-            help="Where tasks run: 'local', 'inline' (this process, for debugging), 'ec2' or another profile of daskflow.toml, the "
-            "address of a scheduler (tcp://host:port), or a class that starts a cluster (dask_jobqueue.SLURMCluster).  "
-            "[default: local]",
-        ),
-        click.Option(
-            ["--cluster-option", "cluster_options"],
-            metavar="NAME=VALUE",
-            multiple=True,
-            callback=_cluster_options,
-            help="What the class is called with, or a key of the profile; JSON, else a text. Any number of times.",
-        ),
-        click.Option(
-            ["--package-suffixes"],
-            metavar="SUFFIXES",
-            callback=_package_suffixes,
-            help="Which files beside the flow workers elsewhere get too, such as .parquet,.sh, or * for all; .py, .sql, .json and the like "
-            "they get anyway.",
-        ),
-        click.Option(
-            ["--max-workers"],
-            type=click.IntRange(min=1),
-            help="Tasks that may run at once.  [default: one a core]",
-        ),
-        click.Option(
-            ["--max-num-splits"], type=click.IntRange(min=1), help="Widest foreach that is allowed."
-        ),
-        click.Option(
-            ["--chunk"],
-            type=click.IntRange(min=1),
-            help="Items of a foreach that run in one process.  [default: as many as take one to two seconds]",
-        ),
-        click.Option(["--isolate"], is_flag=True, help="A process of its own for each item of a foreach."),
-        click.Option(
-            ["--no-dashboard"], is_flag=True, help="Don't show the run in the dashboard of its cluster."
-        ),
-        click.Option(
-            ["--max-log-size"],
-            type=click.FloatRange(min=0, min_open=True),
-            default=10.0,
-            show_default=True,
-            help="Megabytes that are kept of each log.",
-        ),
-        click.Option(
-            ["--grace"],
-            type=click.FloatRange(min=0),
-            default=5.0,
-            show_default=True,
-            help="Seconds that running tasks get to end when the run fails or is stopped.",
-        ),
-    ]
 
 
 @dataclass(frozen=True)
@@ -213,9 +96,9 @@ def drive(invocation: Invocation, options: Options, begun: Begun) -> int:
         max_log_bytes=int(options.max_log_size * 1e6),
         launcher=settings.launcher,
         max_num_splits=options.max_num_splits,
-        watched=_is_watched(invocation, options),
-        folder=_folder(invocation, options, begun.code),
-        pins=_pins(options),
+        watched=is_watched(invocation, options),
+        folder=folder_of(invocation, options, begun.code),
+        pins=pins_of(options),
         facts={
             "username": user,
             "namespace": options.namespace or settings.namespace(),
@@ -225,12 +108,12 @@ def drive(invocation: Invocation, options: Options, begun: Begun) -> int:
             "tempdir": settings.tempdir,
         },
     )
-    if _cluster(invocation, options) == LOCAL:
+    if cluster_of(invocation, options) == LOCAL:
         LAUNCHERS.start_by_fork(
             run, invocation.flow_class, begun.code
         )  # before this process starts any thread
     try:
-        session = open_session(store, {"user": user} | begun.session, _tell)
+        session = open_session(store, {"user": user} | begun.session, tell)
     except BaseException:
         LAUNCHERS.close(run)
         raise
@@ -258,105 +141,6 @@ def _run_finished(flow_class: type[FlowSpec], run: RunContext, *, successful: bo
             decorator.run_finished(flow_class, end)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - anybody can write one
             click.echo(f"@{decorator.name}: {error}", err=True)
-
-
-def _is_watched(invocation: Invocation, options: Options) -> bool:
-    """Whether a dashboard shows the run, if its cluster has one."""
-    return not options.no_dashboard and _cluster(invocation, options) != INLINE
-
-
-def _cluster(invocation: Invocation, options: Options) -> str:
-    return options.cluster or invocation.settings.default_cluster
-
-
-def wanted(options: Options, earlier: RunStore | None = None) -> Options:
-    """With the requirements that count: those of the option, else those of an earlier run. A file of nothing means none."""
-    found = options.requirements
-    if found is None and earlier is not None and (record := earlier.record()).get("requirements"):
-        from daskflow.task.requirements import of_record
-
-        found = of_record(record)
-    return replace(options, requirements=found if found is not None and found.text else None)
-
-
-def check_cluster(invocation: Invocation, options: Options) -> None:
-    """See that there is such a kind of cluster, before a run is made for it. Raises :class:`ClusterError`."""
-    cluster = _cluster(invocation, options)
-    if cluster not in (LOCAL, INLINE) or options.cluster_options:
-        from daskflow.clusters import open_cluster
-
-        open_cluster(
-            cluster, None, options.cluster_options, _purpose(invocation, invocation.store, click.echo)
-        )
-
-
-def packaged(invocation: Invocation, options: Options, code: Code) -> Code:
-    """With what travels of the flow's folder, if its tasks may run elsewhere. Raises :class:`PackageError`."""
-    if not _travels(invocation, options):
-        return code
-    from daskflow.task.package import Selection, pack
-
-    settings, store = invocation.settings, invocation.store
-    chosen = Selection(
-        (*settings.package_suffixes, *options.package_suffixes),
-        settings.max_package_size * 1_000_000,
-        None if "://" in store else store,
-    )
-    return replace(code, package=pack(code, chosen))
-
-
-def _folder(invocation: Invocation, options: Options, code: Code) -> dict[str, Any] | None:
-    """By what workers know the flow's folder."""
-    if not _travels(invocation, options):
-        return None
-    from daskflow.task.unpacked import identity
-
-    return identity(code.root)
-
-
-def _travels(invocation: Invocation, options: Options) -> bool:
-    return _cluster(invocation, options) not in (LOCAL, INLINE)
-
-
-def check_requirements(invocation: Invocation, options: Options) -> None:
-    """See that a run's requirements can be had, as far as that is known here, before a run is made for them.
-
-    For tasks on this machine their environment is made, by which pip finds out; inline, this process goes on in it. Machines
-    elsewhere may see other packages than this one, so there it is made once they have started. Raises
-    :class:`RequirementsError`.
-    """
-    if options.requirements is None:
-        return
-    from daskflow.task import environment, requirements
-
-    fixed = _pins(options)
-    requirements.check(options.requirements, fixed)
-    cluster = _cluster(invocation, options)
-    if cluster == LOCAL:
-        environment.make(options.requirements, fixed, _tell)
-    elif cluster == INLINE:
-        environment.enter(options.requirements, fixed, _tell)
-
-
-def _pins(options: Options) -> tuple[str, ...]:
-    if options.requirements is None:
-        return ()
-    from daskflow.task.requirements import pins
-
-    return pins()
-
-
-def _tell(text: str) -> None:
-    click.echo(text, err=True)
-
-
-def _purpose(invocation: Invocation, store: str, tell: Callable[[str], None]) -> Purpose:
-    """What the cluster of a run is for."""
-    from daskflow.clusters import Purpose
-
-    file = inspect.getsourcefile(invocation.flow_class)
-    folder = Path(file).parent if file else Path.cwd()
-    return Purpose(folder, store, invocation.settings.username(), tell)
 
 
 @contextlib.contextmanager
@@ -425,7 +209,7 @@ def _drive(
     ready = frontier.start() if begun.ready is None else begun.ready(frontier)
     console = Console(run.run, display_for())
     retries.tell = console.notice
-    cluster = _cluster(invocation, options)
+    cluster = cluster_of(invocation, options)
     workers = options.max_workers or invocation.settings.max_workers
     in_flight = None if cluster in (LOCAL, INLINE) else workers
     chunk = 1 if options.isolate or cluster == INLINE else options.chunk
@@ -493,7 +277,7 @@ def _executor(
     console: Console,
 ) -> tuple[Executor, Feed | None]:
     """Where the tasks run, and what tells its dashboard of them; what has to be left in the end goes into ``opened``."""
-    cluster = _cluster(invocation, options)
+    cluster = cluster_of(invocation, options)
     if cluster == INLINE:
         from daskflow.engine.inline import InlineExecutor
 
@@ -505,7 +289,7 @@ def _executor(
     from daskflow.engine.regions import needs
 
     slots = options.max_workers or invocation.settings.max_workers
-    purpose = _purpose(invocation, run.store, console.notice)
+    purpose = purpose_of(invocation, run.store, console.notice)
     client = opened.enter_context(open_cluster(cluster, slots, options.cluster_options, purpose))
     if not client.scheduler.address.startswith("inproc://"):
         from daskflow.clusters import fit
@@ -525,7 +309,7 @@ def _executor(
         resources.check(client, demands)
     feed = None
     begins = f"Run {run.flow}/{run.run} {begun.begins}."
-    if _is_watched(invocation, options):
+    if is_watched(invocation, options):
         from daskflow.cli.watched import feed_of
 
         feed, where = feed_of(client, begun.store, run.token, console)

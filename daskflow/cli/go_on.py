@@ -6,16 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from daskflow.cli.drive import (
-    Begun,
-    Options,
-    check_requirements,
-    drive,
-    driving_options,
-    packaged,
-    wanted,
-)
+from daskflow.cli.drive import Begun, drive
+from daskflow.cli.driving_options import Options, driving_options
 from daskflow.cli.run import allocate, save_parameters, starting_options
+from daskflow.cli.where import check_requirements, packaged, wanted
 from daskflow.engine.frontier import Frontier
 from daskflow.engine.resume import Past, downstream, recover
 from daskflow.errors import CommandException

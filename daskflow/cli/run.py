@@ -10,17 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daskflow import __version__, _current
-from daskflow.cli.drive import (
-    Begun,
-    Options,
-    check_cluster,
-    check_requirements,
-    drive,
-    driving_options,
-    packaged,
-    wanted,
-)
+from daskflow.cli.drive import Begun, drive
+from daskflow.cli.driving_options import Options, driving_options
 from daskflow.cli.options import collect, parameter_options
+from daskflow.cli.where import check_cluster, check_requirements, packaged, wanted
 from daskflow.errors import DataException
 from daskflow.flow.flow_decorator import decorators_of
 from daskflow.flow.parameters import ParameterContext, constants_of, parameters_of
