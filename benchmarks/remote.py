@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 WORKERS, SLOTS = 2, 1
 ITEMS, SHORT_ITEMS = 1_000, 20
 ALONE, SHORT_ALONE = 10_000, 20
-RUNS, WATCHED_RUNS = 7, 3
+RUNS, WATCHED_RUNS = 15, 3
 
 
 def measure(bench: Bench) -> list[Line]:
