@@ -20,6 +20,7 @@ from daskflow.store.chunks import Chunk, encoded
 from daskflow.store.layout import new_execution
 from daskflow.store.records import TaskRecord
 from daskflow.task import wire
+from daskflow.task.channels import LauncherDied, TaskNotStarted
 from daskflow.task.dask_client import give_back_slot, remove_scratch
 from daskflow.task.devices import devices
 from daskflow.task.execute import (
@@ -33,7 +34,6 @@ from daskflow.task.execute import (
     result_of,
     store_of,
 )
-from daskflow.task.launcher import LauncherDied, TaskNotStarted
 from daskflow.task.launchers import LAUNCHERS, Launchers, RunStopped
 from daskflow.task.output import Output
 from daskflow.task.spec import TaskResult, TaskSpec, Together
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from daskflow.pathspec import TaskRange
     from daskflow.store.records import Log
     from daskflow.store.runs import RunStore
-    from daskflow.task.launcher import Ended
+    from daskflow.task.channels import Ended
     from daskflow.task.output import Sink
 
 FACTS = (b'"transition"', b'"foreach"')

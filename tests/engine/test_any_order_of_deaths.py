@@ -33,8 +33,8 @@ from daskflow.store.layout import PARAMETERS, new_execution
 from daskflow.store.runs import RunStore, new_run
 from daskflow.store.storage import storage_at
 from daskflow.task import sharing, wire
+from daskflow.task.channels import Ended
 from daskflow.task.execute import result_of
-from daskflow.task.launcher import Ended
 from daskflow.task.spec import RunContext, TaskResult, TaskSpec, Together, record_of
 
 if TYPE_CHECKING:
