@@ -22,8 +22,9 @@ from daskflow.errors import DataMissing, NotFound, OverwrittenWarning, SettingsE
 from daskflow.pathspec import TaskName
 from daskflow.store import retries, s3, s3_files
 from daskflow.store.artifacts import ArtifactWriter
+from daskflow.store.flows import new_run, run_numbers
 from daskflow.store.records import TaskRecord, timestamp
-from daskflow.store.runs import RunStore, new_run, run_numbers
+from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
 
 if TYPE_CHECKING:
