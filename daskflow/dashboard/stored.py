@@ -16,6 +16,7 @@ from daskflow.dashboard.following import Follower
 from daskflow.dashboard.heads import head_of
 from daskflow.dashboard.model import RunModel
 from daskflow.errors import DaskflowException, NotFound
+from daskflow.store.round_trips import at_once
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
 
@@ -38,7 +39,6 @@ MOMENT_SECONDS, UNWATCHED_SECONDS = 0.1, 10.0
 """How long who wants all of a run is kept waiting at a time, and how long what was read waits for someone who looks."""
 MOST_RUNS = 20
 """Runs that are kept at hand."""
-AT_ONCE = 16
 _log = logging.getLogger(__name__)
 
 
@@ -157,13 +157,12 @@ class StoreSource:
         self._there &= set(names)
         old = [name for name in names if self._is_old(name)]
         old.sort(key=lambda name: int(name[1]), reverse=True)
-        with ThreadPoolExecutor(AT_ONCE if self._storage.remote else 1, "daskflow-heads") as pool:
-            for name, head in zip(old, pool.map(self._head, old), strict=True):
-                if self._closed.is_set():
-                    break
-                self._read_at[name] = time.monotonic()
-                if head is not None:
-                    self._heads[name] = head
+        for name, head in zip(old, at_once(self._storage, self._head, old), strict=True):
+            if self._closed.is_set():
+                break
+            self._read_at[name] = time.monotonic()
+            if head is not None:
+                self._heads[name] = head
 
     def _is_old(self, name: tuple[str, str]) -> bool:
         """Whether a run's head is to be read again: one that is over changes by new tags, or if it is continued."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import DamagedRecord, StoreError
 from daskflow.store import records
 from daskflow.store.layout import Layout
+from daskflow.store.round_trips import at_once
 from daskflow.store.runs import RunStore
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from daskflow.store.storage import Storage
 
-AT_ONCE = 16
-"""Requests at a time where each takes a round trip."""
 _RUN = re.compile(r"[1-9][0-9]*")
 
 
@@ -33,9 +31,8 @@ def flows(storage: Storage) -> list[str]:
 def run_numbers(storage: Storage, flow: str) -> list[int]:
     """Numbers of a flow's runs, ascending. A folder without its ``run.json`` is no run, or not yet one."""
     folders = _run_folders(storage, flow)
-    with ThreadPoolExecutor(AT_ONCE if storage.remote else 1, "daskflow-runs") as pool:
-        there = pool.map(lambda number: _is_run(storage, flow, number), folders)
-        return sorted(number for number, is_run in zip(folders, there, strict=True) if is_run)
+    there = at_once(storage, lambda number: _is_run(storage, flow, number), folders)
+    return sorted(number for number, is_run in zip(folders, there, strict=True) if is_run)
 
 
 def _run_folders(storage: Storage, flow: str) -> list[int]:
