@@ -14,7 +14,7 @@ from daskflow.dashboard import details
 from daskflow.dashboard.events import Committed
 from daskflow.dashboard.following import Follower
 from daskflow.dashboard.heads import head_of
-from daskflow.dashboard.model import RunModel
+from daskflow.dashboard.model import RunModel, Source
 from daskflow.errors import DaskflowException, NotFound
 from daskflow.store.round_trips import at_once
 from daskflow.store.runs import RunStore
@@ -42,7 +42,7 @@ MOST_RUNS = 20
 _log = logging.getLogger(__name__)
 
 
-class StoreSource:
+class StoreSource(Source):
     """What a page shows of a store.
 
     Parameters
@@ -66,8 +66,6 @@ class StoreSource:
         pause = REMOTE_PAUSE_SECONDS if self._storage.remote else PAUSE_SECONDS
         self._pause = pause
         self._listed = _Looks(self._list, pause)
-        self.trouble = ""
-        """Why the list of runs can't be read; empty if it can."""
 
     def close(self) -> None:
         """Read no more; what is being read ends at the next record."""
@@ -102,7 +100,7 @@ class StoreSource:
         return followed.model
 
     def read(self, flow: str, run: str) -> bool:
-        """Wait a moment; whether all of a run has been read that there was. To be called in a thread, :meth:`model` after it."""
+        """Wait a moment; whether all of a run has been read that there was."""
         followed = self._followed.get((flow, run))
         if followed is not None:
             return followed.is_read()
