@@ -256,7 +256,7 @@ class ClusterTable:
     origin: str
 
 
-def cluster_tables(folder: Path, env: Mapping[str, str] | None = None) -> dict[str, ClusterTable]:
+def cluster_tables(folder: Path) -> dict[str, ClusterTable]:
     """The tables ``[cluster.NAME]`` that hold for flows of a folder, by name.
 
     They stand in the nearest ``daskflow.toml``, upwards, and in ``~/.config/daskflow.toml``; of two with the same name the
@@ -264,7 +264,7 @@ def cluster_tables(folder: Path, env: Mapping[str, str] | None = None) -> dict[s
 
     Raises :class:`SettingsError` if a file can't be read, or has something else in that place.
     """
-    home = Path(_Lookup(os.environ if env is None else env).expand("~/.config")) / TOML
+    home = Path(os.path.expanduser("~/.config"), TOML)
     folder = folder.absolute()
     project = next((each / TOML for each in (folder, *folder.parents) if (each / TOML).is_file()), home)
     found: dict[str, ClusterTable] = {}
@@ -281,9 +281,9 @@ def _cluster_tables_of(file: Path) -> dict[str, ClusterTable]:
     return {name: ClusterTable(values, str(file)) for name, values in tables.items()}
 
 
-def refuses_colour(env: Mapping[str, str] | None = None) -> bool:
+def refuses_colour() -> bool:
     """Whether ``NO_COLOR`` asks all programs for output without colours."""
-    return bool((os.environ if env is None else env).get("NO_COLOR"))
+    return bool(os.environ.get("NO_COLOR"))
 
 
 def account_name() -> str | None:
@@ -332,14 +332,6 @@ def datastore_root(settings: Settings, cwd: Path | None = None, option: str | No
     return os.path.normpath(cwd / os.path.expanduser(place))
 
 
-def _project_configuration(cwd: Path) -> list[_Source]:
-    for directory in (cwd, *cwd.parents):
-        files = (directory / TOML, directory / FOLDER / "config.json")
-        if found := [_read(file) for file in files if os.path.isfile(file)]:
-            return found
-    return []
-
-
 def cache_folder() -> Path:
     """Where is kept what can be made anew: ``$XDG_CACHE_HOME/daskflow``, else ``~/.cache/daskflow``.
 
@@ -349,6 +341,14 @@ def cache_folder() -> Path:
     if not os.path.isabs(folder):
         raise SettingsError("There is no home directory for a cache: set XDG_CACHE_HOME to a folder.")
     return Path(folder, "daskflow")
+
+
+def _project_configuration(cwd: Path) -> list[_Source]:
+    for directory in (cwd, *cwd.parents):
+        files = (directory / TOML, directory / FOLDER / "config.json")
+        if found := [_read(file) for file in files if os.path.isfile(file)]:
+            return found
+    return []
 
 
 def _home_configuration(home: Path, profile: str | None) -> list[_Source]:

@@ -67,9 +67,9 @@ def replacing_rename() -> None:
 
 def no_probe() -> None:
     """A store is believed to keep create-only promises."""
-    from daskflow.store import runs
+    from daskflow.store import flows
 
-    real = runs.new_run
+    real = flows.new_run
 
     def new_run(storage: Any, flow: str, record: Any) -> Any:
         create, created = storage.create, set()
@@ -87,19 +87,19 @@ def no_probe() -> None:
         finally:
             storage.create = create
 
-    runs.new_run = new_run
+    flows.new_run = new_run
 
 
 def numbers_that_are_only_looked_up() -> None:
     """A run number that is taken because nobody seemed to have it."""
-    from daskflow.store import records, runs
+    from daskflow.store import flows, records
 
     def new_run(storage: Any, flow: str, record: Any) -> Any:
-        number = str(max(runs.run_numbers(storage, flow), default=0) + 1)
+        number = str(max(flows.run_numbers(storage, flow), default=0) + 1)
         storage.create(f"{flow}/{number}/run.json", records.encode({"format": 1} | record(number)))
-        return runs.RunStore(storage, flow, number)
+        return flows.RunStore(storage, flow, number)
 
-    runs.new_run = new_run
+    flows.new_run = new_run
 
 
 def unpickled_items() -> None:

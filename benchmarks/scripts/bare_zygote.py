@@ -17,9 +17,9 @@ from noop import Noop
 
 from daskflow.flow.graph import Graph
 from daskflow.pathspec import TaskName, TaskNames
+from daskflow.store.flows import new_run
 from daskflow.store.layout import PARAMETERS
 from daskflow.store.records import TaskRecord, timestamp
-from daskflow.store.runs import new_run
 from daskflow.store.storage import storage_at
 from daskflow.task import code as task_code
 from daskflow.task.launcher import Launcher

@@ -12,7 +12,7 @@ import pandas as pd
 
 from daskflow.pathspec import TaskName
 from daskflow.store.artifacts import ArtifactWriter
-from daskflow.store.runs import new_run
+from daskflow.store.flows import new_run
 from daskflow.store.serializers.parquet import read_columns
 from daskflow.store.storage import storage_at
 

@@ -14,8 +14,9 @@ from daskflow.engine.frontier import Frontier
 from daskflow.engine.resume import Past, downstream, recover
 from daskflow.errors import CommandException
 from daskflow.flow.parameters import ParameterContext, parameters_of
+from daskflow.store.flows import run_numbers
 from daskflow.store.layout import PARAMETERS
-from daskflow.store.runs import RunStore, run_numbers
+from daskflow.store.runs import RunStore
 from daskflow.store.sessions import how_it_ended, last_session, snapshot_of
 from daskflow.store.storage import storage_at
 from daskflow.task import code as task_code

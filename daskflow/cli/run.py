@@ -18,9 +18,9 @@ from daskflow.errors import DataException
 from daskflow.flow.flow_decorator import decorators_of
 from daskflow.flow.parameters import ParameterContext, constants_of, parameters_of
 from daskflow.store.artifacts import ArtifactWriter
+from daskflow.store.flows import new_run
 from daskflow.store.layout import PARAMETERS, new_execution
 from daskflow.store.records import TaskRecord, timestamp
-from daskflow.store.runs import RunStore, new_run
 from daskflow.store.storage import storage_at
 from daskflow.store.tags import check_tags, system_tags
 from daskflow.task import code as task_code
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from daskflow.cli.entry import Invocation
     from daskflow.flow.graph import Graph
     from daskflow.flow.spec import FlowSpec
+    from daskflow.store.runs import RunStore
     from daskflow.task.requirements import Requirements
 
 LARGEST_GRAPH = 1 << 24

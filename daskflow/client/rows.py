@@ -6,7 +6,6 @@ No value is unpickled, and of items of a foreach that were committed together no
 from __future__ import annotations
 
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -25,6 +24,7 @@ from daskflow.pathspec import TaskName, natural_order
 from daskflow.store.chunks import OTHER
 from daskflow.store.layout import PARAMETERS, began_at
 from daskflow.store.records import ArtifactRef, moment
+from daskflow.store.round_trips import at_once
 from daskflow.store.serializers import decode
 from daskflow.store.serializers.typed_json import is_single
 from daskflow.store.sessions import status
@@ -35,11 +35,10 @@ if TYPE_CHECKING:
     from daskflow.store.chunks import Chunk
     from daskflow.store.records import TaskRecord
     from daskflow.store.runs import RunStore
+    from daskflow.store.storage import Storage
 
 T = TypeVar("T")
 _IN_RECORDS = frozenset({"json", "typed-json"})
-AT_ONCE = 16
-"""Records that are on their way at once where each takes a round trip."""
 
 
 class RunRows:
@@ -84,7 +83,7 @@ class RunRows:
         known = self._indexed(step) if len(wanted) > 1 else {}
         found = {each: known[each] for each in wanted if each in known}
         names = [TaskName(step, each) for each in wanted if each not in known]
-        for name, row in zip(names, _each(read, names, self._store.storage.remote), strict=True):
+        for name, row in zip(names, _each(self._store.storage, read, names), strict=True):
             if isinstance(row, DaskflowException):
                 warnings.warn(row.message, DamagedRecordWarning, stacklevel=2)
             elif row is not None:
@@ -234,7 +233,7 @@ def names_in(chunk: Chunk) -> list[str]:
 def committed_alone(store: RunStore, step: str) -> Iterator[TaskRecord]:
     """The records of a step's committed tasks that are in no chunk. One that is damaged is left out, with a warning."""
     names = [TaskName(step, each) for each in store.tasks_alone(step)]
-    for record in _each(store.alone, names, store.storage.remote):
+    for record in _each(store.storage, store.alone, names):
         if isinstance(record, DaskflowException):
             warnings.warn(record.message, DamagedRecordWarning, stacklevel=2)
         elif record is not None:
@@ -268,17 +267,14 @@ def _with(rows: Rows, same: Row) -> Rows:
 
 
 def _each(
-    work: Callable[[TaskName], T | None], names: list[TaskName], remote: bool
+    storage: Storage, read: Callable[[TaskName], T | None], names: list[TaskName]
 ) -> list[T | DaskflowException | None]:
-    """What ``work`` returns for each, in order, or the error; where that takes round trips, several at once."""
+    """What ``read`` returns for each, in order, or the error."""
 
     def tried(name: TaskName) -> T | DaskflowException | None:
         try:
-            return work(name)
+            return read(name)
         except (StoreError, DataMissing) as error:
             return error
 
-    if not remote or len(names) < 2:
-        return list(map(tried, names))
-    with ThreadPoolExecutor(AT_ONCE, "daskflow-rows") as pool:
-        return list(pool.map(tried, names))
+    return list(at_once(storage, tried, names))

@@ -13,9 +13,9 @@ from daskflow.client.rows import RunRows
 from daskflow.client.tasks import Step, Task
 from daskflow.errors import NamespaceMismatch, NotFound
 from daskflow.pathspec import TaskName
+from daskflow.store.flows import flows, run_numbers
 from daskflow.store.layout import PARAMETERS
 from daskflow.store.records import moment
-from daskflow.store.runs import flows, run_numbers
 from daskflow.store.sessions import last_session, snapshot_of, status
 from daskflow.store.tags import change_tags, read_tags
 

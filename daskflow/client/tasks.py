@@ -56,7 +56,7 @@ class Step(OfRun["Task"]):
 
     def __iter__(self) -> Iterator[Task]:
         """Tasks, the one that started last first."""
-        found = [(task._started.timestamp(), task) for task in super().__iter__()]
+        found = [(task.created_at.timestamp(), task) for task in super().__iter__()]
         for chunk in self._store.chunks_of(self.id):
             found += zip(map(chunk.started, range(len(chunk.each))), self._tasks_in(chunk), strict=True)
         found.sort(key=lambda pair: pair[0], reverse=True)
@@ -176,9 +176,7 @@ class Task(OfRun[DataArtifact]):
     def _check(self) -> None:
         _, _, step, task = self.path_components
         self._name = TaskName(step, task)
-        is_running = (
-            current.get("pathspec") == self.pathspec
-        )  # this very task, of which nothing is stored yet
+        is_running = current.get("pathspec") == self.pathspec  # this very task; nothing of it is stored yet
         committed = self._store.task(self._name)
         if committed is None and not is_running and task not in self._store.tasks(step):
             self._store.record()
@@ -212,10 +210,7 @@ class Task(OfRun[DataArtifact]):
 
     def __getitem__(self, name: str) -> Any:
         """An artifact; for the names that follow from the task's record, such as ``_transition``, its value."""
-        if name in self._refs:
-            return super().__getitem__(name)
-        facts = self._facts
-        if name in facts:
+        if name not in self._refs and name in (facts := self._facts):
             return Fact(f"{self.pathspec}/{name}", facts[name])
         return super().__getitem__(name)
 
@@ -260,16 +255,12 @@ class Task(OfRun[DataArtifact]):
     @property
     def created_at(self) -> datetime:
         """When the attempt started."""
-        return self._started
+        return moment(self._record.started) if self._record is not None else datetime.now(UTC)
 
     @property
     def finished_at(self) -> datetime | None:
         """When the attempt ended, None while it runs."""
         return moment(self._record.finished) if self._record is not None else None
-
-    @property
-    def _started(self) -> datetime:
-        return moment(self._record.started) if self._record is not None else datetime.now(UTC)
 
     @property
     def exception(self) -> ExceptionWrapper | None:
@@ -325,13 +316,17 @@ class Task(OfRun[DataArtifact]):
         """
         if stream not in STREAMS:
             raise ValueError(f"There is no log '{stream}': use {' or '.join(STREAMS)}.")
-        for line in _stored_lines(self._log(stream, attempt)):
-            when, _, text = line.partition(" ")
+        for when, text in self._lines(stream, attempt):
             yield moment(when), (text if as_unicode else text.encode())
 
     def _text(self, stream: str) -> str:
-        lines = _stored_lines(self._log(stream, None))
-        return "".join(line.partition(" ")[2] + "\n" for line in lines)
+        return "".join(f"{text}\n" for _, text in self._lines(stream))
+
+    def _lines(self, stream: str, attempt: int | None = None) -> Iterator[tuple[str, str]]:
+        """Times and texts of a log's lines; only a newline ends one, not the carriage return of a progress bar."""
+        for line in self._log(stream, attempt).split("\n")[:-1]:
+            when, _, text = line.partition(" ")
+            yield when, text
 
     def _log(self, stream: str, attempt: int | None) -> str:
         attempt = self._attempt if attempt is None else attempt
@@ -390,7 +385,7 @@ class Task(OfRun[DataArtifact]):
     @property
     def metadata(self) -> list[Metadatum]:
         """What was recorded about it: attempt, process, host, memory, versions."""
-        created = self._started
+        created = self.created_at
         return [
             Metadatum(name, value, created, name, self) for name, value in sorted(self.metadata_dict.items())
         ]
@@ -398,7 +393,7 @@ class Task(OfRun[DataArtifact]):
     @property
     def metadata_dict(self) -> dict[str, Any]:
         """:attr:`metadata` by name."""
-        run = self._store.record()
+        run, record = self._store.record(), self._record
         facts = {
             "ds-type": "local",
             "ds-root": self._storage.url,
@@ -409,18 +404,14 @@ class Task(OfRun[DataArtifact]):
             "daskflow_version": run["versions"]["daskflow"],
             "code-package": run["code"]["hash"],
         }
-        if self._record is None:
+        if record is None:
             return facts
-        if snapshot := self._record.process.get("snapshot"):
+        if snapshot := record.process.get("snapshot"):
             facts["code-package"] = self._store.code(snapshot)["hash"]
-        if self._record.run != self._store.run:
-            facts |= {"origin-run-id": self._record.run, "origin-task-id": self._record.task}
-        return (
-            facts
-            | {"attempt": self._record.attempt, "attempt_ok": self._record.ok, "attempt-done": True}
-            | {"foreach-stack": self.foreach_stack}
-            | self._record.process
-        )
+        if record.run != self._store.run:
+            facts |= {"origin-run-id": record.run, "origin-task-id": record.task}
+        facts |= {"attempt": record.attempt, "attempt_ok": record.ok, "attempt-done": True}
+        return facts | {"foreach-stack": self.foreach_stack} | record.process
 
     @property
     def _parents(self) -> list[TaskName]:
@@ -463,7 +454,6 @@ class Task(OfRun[DataArtifact]):
         record = self._record
         if record is None:
             return {}
-        stack = self.foreach_stack
         return {
             "name": self.path_components[0],
             "_current_step": self._name.step,
@@ -471,13 +461,8 @@ class Task(OfRun[DataArtifact]):
             "_success": record.ok,
             "_transition": record.transition,
             "_exception": self.exception,
-            "_foreach_stack": stack,
+            "_foreach_stack": self.foreach_stack,
             "_foreach_var": (record.transition or {}).get("foreach"),
             "_foreach_num_splits": record.foreach["size"] if record.foreach else None,
             "_iteration_stack": [] if record.iteration is None else [record.iteration],
         }
-
-
-def _stored_lines(text: str) -> list[str]:
-    """The lines of a log; only a newline ends one, not the carriage return of a progress bar."""
-    return text.split("\n")[:-1]

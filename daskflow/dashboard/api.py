@@ -73,13 +73,11 @@ def _handlers() -> tuple[Any, Any, Any, Any, Any]:
             return int(digits)
 
         async def model_of(self, flow: str, run: str) -> RunModel:
+            loop, is_read = asyncio.get_running_loop(), False
             model = self.source.model(flow, run)
-            read = getattr(self.source, "read", None)
-            while read is not None:  # of a store: all that is there, however long that takes
-                is_read = await asyncio.get_running_loop().run_in_executor(_threads(), read, flow, run)
+            while not is_read:  # of a store: all that is there, however long that takes
+                is_read = await loop.run_in_executor(_threads(), self.source.read, flow, run)
                 model = self.source.model(flow, run)
-                if is_read:
-                    break
             if model is None:
                 raise web.HTTPError(404, f"There is no run {flow}/{run}.")
             return model
@@ -108,7 +106,7 @@ def _handlers() -> tuple[Any, Any, Any, Any, Any]:
                     "offset": offset,
                     "limit": limit,
                     "total": len(heads),
-                    "trouble": getattr(self.source, "trouble", ""),
+                    "trouble": self.source.trouble,
                 }
             )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +17,7 @@ from daskflow.errors import DamagedRecord, DaskflowException, NotFound, StoreErr
 from daskflow.pathspec import TaskName, TaskRange, natural_order
 from daskflow.store.layout import PARAMETERS, began_at
 from daskflow.store.records import TaskRecord
+from daskflow.store.round_trips import at_once
 from daskflow.store.runs import is_task_id
 from daskflow.task.spec import was_stopped
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from daskflow.store.chunks import Chunk
     from daskflow.store.runs import RunStore
 
-AT_ONCE = 16
-"""Records that are on their way at once where each takes a round trip."""
 BATCH = 200
 """Tasks that are told of at once."""
 T = TypeVar("T")
@@ -323,17 +321,14 @@ class Follower:
         return None
 
     def _each(
-        self, read: Callable[[TaskName], TaskRecord | None], names: Iterable[TaskName]
+        self, read: Callable[[TaskName], TaskRecord | None], names: Sequence[TaskName]
     ) -> list[tuple[TaskName, TaskRecord | None]]:
         """The records of tasks, None for one that has none; what is damaged is noted and left out."""
 
         def one(name: TaskName) -> tuple[TaskName, TaskRecord | None] | None:
             return self._tried(str(name), lambda: (name, read(name)))  # type: ignore[no-any-return]
 
-        if not self._store.storage.remote:
-            return [found for name in names if (found := one(name)) is not None]
-        with ThreadPoolExecutor(AT_ONCE, "daskflow-follow") as pool:
-            return [found for found in pool.map(one, names) if found is not None]
+        return [found for found in at_once(self._store.storage, one, names) if found is not None]
 
 
 class _Graph:

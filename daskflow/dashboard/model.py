@@ -34,7 +34,23 @@ _FACTS = (
 
 
 class Source(Protocol):
-    """Where a page gets runs from. All but ``detail`` and ``table`` are called in the event loop, and answer at once."""
+    """Where a page gets runs from; the base class of all of them.
+
+    ``runs`` and ``model`` are called in the event loop, and answer at once; the others in a thread.
+
+    Attributes
+    ----------
+    opens_latest
+        Whether the page shows the latest run unless another is asked for.
+    patience
+        Seconds that the first answer of a page waits for the detail of a task.
+    trouble
+        Why the list of runs can't be read; empty if it can.
+    """
+
+    opens_latest: bool = False
+    patience: float = 0.15
+    trouble: str = ""
 
     def runs(self) -> list[dict[str, Any]]:
         """What :meth:`RunModel.head` says of every run that is known by now, newest first."""
@@ -44,12 +60,16 @@ class Source(Protocol):
         """A run as it is known by now; None if there is none."""
         ...
 
+    def read(self, flow: str, run: str) -> bool:
+        """Wait a moment; whether all of a run has been read that there was. To be called after :meth:`model`, and that again."""
+        return True
+
     def detail(self, flow: str, run: str, step: str, task: str) -> dict[str, Any]:
-        """What :func:`daskflow.dashboard.details.detail` says of a task; called in a thread, it may take its time."""
+        """What :func:`daskflow.dashboard.details.detail` says of a task; it may take its time."""
         ...
 
     def table(self, flow: str, run: str, step: str, task: str, name: str, first: int) -> dict[str, Any]:
-        """What :func:`daskflow.dashboard.details.table` says of a table; called in a thread."""
+        """What :func:`daskflow.dashboard.details.table` says of a table."""
         ...
 
 

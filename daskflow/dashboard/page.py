@@ -29,8 +29,6 @@ DRAW_SECONDS = 0.9
 """How old the timeline may be: to draw thousands of bars takes a browser a while."""
 DETAIL_SECONDS = 1.0
 """How old the detail of a task that runs may be."""
-PATIENCE_SECONDS = 0.15
-"""How long the first answer waits for the detail of a task."""
 MOST_RUNS = 50
 """Runs in the selector above a run."""
 BEAT_SECONDS = 2
@@ -42,7 +40,7 @@ def document(source: Source, variables: Mapping[str, Any] | None = None) -> Call
     """What fills the documents of the page ``/daskflow``.
 
     ``variables`` go into the page's template: under a scheduler those of Dask's own pages, ``pages`` and ``plots``, for the
-    navigation bar. A source with ``opens_latest = True`` shows its latest run unless another is asked for.
+    navigation bar.
     """
 
     def fill(doc: Document) -> None:
@@ -71,7 +69,7 @@ class _Page:
         self._asked = ColumnDataSource({"query": [self._view.query]}, name="view")
         self._update()
         if self._details.waiting is not None:
-            wait_for([self._details.waiting], getattr(source, "patience", PATIENCE_SECONDS))
+            wait_for([self._details.waiting], source.patience)
             self._update()
         self._asked.on_change("data", self._on_asked)
         doc.title = "daskflow"
@@ -109,11 +107,11 @@ class _Page:
         now = time.time()
         runs = self._source.runs()
         view = self._view
-        if not view.flow and not _lists(view) and getattr(self._source, "opens_latest", False) and runs:
+        if not view.flow and not _lists(view) and self._source.opens_latest and runs:
             view = replace(view, flow=runs[0]["flow"], run=runs[0]["run"])
         model = self._source.model(view.flow, view.run) if view.flow else None
         if model is None:
-            trouble = getattr(self._source, "trouble", "")
+            trouble = self._source.trouble
             if view.flow:
                 trouble = trouble or f"There is no run {view.flow}/{view.run} here."
             self._made_of = None

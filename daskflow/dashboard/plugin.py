@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from daskflow.dashboard.events import Told
-from daskflow.dashboard.model import RunModel
+from daskflow.dashboard.model import RunModel, Source
 from daskflow.dashboard.scheduler_pages import Pages, add_pages
 from daskflow.errors import NotFound
 
@@ -67,14 +67,13 @@ class _Live:
     hearing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class RunPages(SchedulerPlugin):  # type: ignore[misc]
-    """Holds what drivers tell of their runs, and shows it. A :class:`daskflow.dashboard.model.Source`."""
+class RunPages(SchedulerPlugin, Source):  # type: ignore[misc]
+    """Holds what drivers tell of their runs, and shows it."""
 
     name = NAME
     idempotent = True
     opens_latest = True
-    patience = 0.0
-    """Seconds that the first answer of a page waits for what is read in a thread: here it would hold the scheduler up."""
+    patience = 0.0  # to wait would hold the scheduler up
 
     def __init__(self) -> None:
         self._runs: dict[str, _Live] = {}

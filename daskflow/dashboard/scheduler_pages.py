@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from daskflow.dashboard import hosts
 from daskflow.dashboard.events import Told
-from daskflow.dashboard.model import RunModel
+from daskflow.dashboard.model import RunModel, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from daskflow.dashboard.model import Source
 
 PAGE = "daskflow"
 PAUSE_SECONDS = 0.001
@@ -237,7 +235,7 @@ def _warmed_up() -> Iterator[None]:
     yield
 
 
-class _Nothing:
+class _Nothing(Source):
     """A source of one run in which nothing has happened."""
 
     opens_latest = True

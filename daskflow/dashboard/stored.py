@@ -14,8 +14,9 @@ from daskflow.dashboard import details
 from daskflow.dashboard.events import Committed
 from daskflow.dashboard.following import Follower
 from daskflow.dashboard.heads import head_of
-from daskflow.dashboard.model import RunModel
+from daskflow.dashboard.model import RunModel, Source
 from daskflow.errors import DaskflowException, NotFound
+from daskflow.store.round_trips import at_once
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
 
@@ -38,11 +39,10 @@ MOMENT_SECONDS, UNWATCHED_SECONDS = 0.1, 10.0
 """How long who wants all of a run is kept waiting at a time, and how long what was read waits for someone who looks."""
 MOST_RUNS = 20
 """Runs that are kept at hand."""
-AT_ONCE = 16
 _log = logging.getLogger(__name__)
 
 
-class StoreSource:
+class StoreSource(Source):
     """What a page shows of a store.
 
     Parameters
@@ -66,8 +66,6 @@ class StoreSource:
         pause = REMOTE_PAUSE_SECONDS if self._storage.remote else PAUSE_SECONDS
         self._pause = pause
         self._listed = _Looks(self._list, pause)
-        self.trouble = ""
-        """Why the list of runs can't be read; empty if it can."""
 
     def close(self) -> None:
         """Read no more; what is being read ends at the next record."""
@@ -102,7 +100,7 @@ class StoreSource:
         return followed.model
 
     def read(self, flow: str, run: str) -> bool:
-        """Wait a moment; whether all of a run has been read that there was. To be called in a thread, :meth:`model` after it."""
+        """Wait a moment; whether all of a run has been read that there was."""
         followed = self._followed.get((flow, run))
         if followed is not None:
             return followed.is_read()
@@ -157,13 +155,12 @@ class StoreSource:
         self._there &= set(names)
         old = [name for name in names if self._is_old(name)]
         old.sort(key=lambda name: int(name[1]), reverse=True)
-        with ThreadPoolExecutor(AT_ONCE if self._storage.remote else 1, "daskflow-heads") as pool:
-            for name, head in zip(old, pool.map(self._head, old), strict=True):
-                if self._closed.is_set():
-                    break
-                self._read_at[name] = time.monotonic()
-                if head is not None:
-                    self._heads[name] = head
+        for name, head in zip(old, at_once(self._storage, self._head, old), strict=True):
+            if self._closed.is_set():
+                break
+            self._read_at[name] = time.monotonic()
+            if head is not None:
+                self._heads[name] = head
 
     def _is_old(self, name: tuple[str, str]) -> bool:
         """Whether a run's head is to be read again: one that is over changes by new tags, or if it is continued."""

@@ -11,7 +11,6 @@ import json
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -30,6 +29,7 @@ from daskflow.store.records import (
     shifted,
     timestamp_of,
 )
+from daskflow.store.round_trips import AT_ONCE, at_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 MOST_REMEMBERED = 4
 """Chunks that a run's store keeps at hand; one may hold thousands of items."""
-AT_ONCE = 16
-"""Chunks that are on their way at once where each takes a round trip."""
 _APART = frozenset({"started", "finished", "artifacts"})
 _LONG = frozenset({"artifacts", "foreach"})
 _SHORT = ("at", "took", "attempt", "transition")
@@ -371,16 +369,10 @@ class Chunks:
     def of(self, step: str) -> Iterator[Chunk]:
         """All of a step that were there at the last look, those of one foreach by index."""
         wanted = list(self.ranges(step))
-        yield from (chunk for chunk in self._each(wanted) if chunk is not None)
-
-    def _each(self, wanted: list[TaskRange]) -> Iterator[Chunk | None]:
-        """In order; where reading takes round trips, several at once."""
-        if not self._storage.remote or len(wanted) < 2:
-            yield from map(self.read, wanted)
-            return
-        with ThreadPoolExecutor(AT_ONCE, "daskflow-chunks") as pool:
-            for first in range(0, len(wanted), AT_ONCE):
-                yield from pool.map(self.read, wanted[first : first + AT_ONCE])
+        for first in range(0, len(wanted), AT_ONCE):  # one may have thousands of items: few are held
+            for chunk in at_once(self._storage, self.read, wanted[first : first + AT_ONCE]):
+                if chunk is not None:
+                    yield chunk
 
     def holding(self, name: TaskName) -> tuple[Chunk, int] | None:
         """The chunk that a task is committed with, and its place in it; None if at the last look there was none.

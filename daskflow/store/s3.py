@@ -1,4 +1,4 @@
-"""A prefix of an S3 bucket as a store: conditional writes, reads in parallel ranges, logs in parts.
+"""A prefix of an S3 bucket as a store: conditional writes, logs in parts; :mod:`daskflow.store.s3_files` has the large objects.
 
 Credentials, region, endpoint and profile are found as the AWS SDKs find them. What is to differ for one store stands in
 its URL: ``s3://bucket/prefix?endpoint_url=http://storage:9000&sse=aws:kms`` (see :data:`OPTIONS`), so that every worker
@@ -11,56 +11,30 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html (``If-None-Ma
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import re
 import threading
 import time
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from daskflow._collector import collector_off
-from daskflow.errors import OverwrittenWarning, SettingsError, StoreError, Unavailable
-from daskflow.store.retries import retried
+from daskflow.errors import OverwrittenWarning, SettingsError, StoreError
+from daskflow.store.s3_errors import code_of, explained
+from daskflow.store.s3_files import Reader, Upload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from concurrent.futures import Future
 
 OPTIONS = ("endpoint_url", "region", "profile", "addressing_style", "sse", "sse_kms_key_id")
 """What may follow the ``?`` of a URL. ``addressing_style`` is ``path`` or ``virtual``; ``sse`` is ``AES256``, ``aws:kms``
 or ``aws:kms:dsse``, how S3 encrypts what is written."""
-PART_BYTES = 16 << 20
-"""An object that is larger is written in parts of this size, several at a time; so it is read."""
-AT_ONCE = 4
-"""Parts of one object that are on their way at once."""
-ENDPOINT = "Is the endpoint (AWS_ENDPOINT_URL, or ?endpoint_url= of the store's URL) that of an S3 server, with https where needed?"
-TAIL_BYTES = 64 << 10
-"""What is read of an object when it is opened: its end, where Parquet files say what is where."""
-LEAST_AHEAD = 256 << 10
-"""Who reads an object from the start to the end in small pieces gets at least so much at once, and twice as much each time."""
 MOST_CONNECTIONS = 64
 GOOD_SECONDS = 300
 """Credentials that pass are good for more than this: the SDK renews them ten minutes before their end."""
 _URL = re.compile(r"s3://([^/?]+)(?:/([^?]*))?(?:\?(.*))?", re.DOTALL)
-_BUSY = frozenset(
-    {
-        *("SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests"),
-        *(
-            "InternalError",
-            "ServiceUnavailable",
-            "RequestTimeout",
-            "OperationAborted",
-            "ConditionalRequestConflict",
-            "NoSuchUpload",  # it was completed, and the answer lost: the object is written anew
-        ),
-    }
-)
-_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"})
-_UNKNOWN_KEY = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"})
 
 
 @dataclass(frozen=True)
@@ -117,12 +91,12 @@ class S3Storage:
         If the bucket keeps versions and the object's is another than ``version``, that one is read, with an
         :class:`OverwrittenWarning`.
         """
-        reader = _Reader(self, path)
+        reader = Reader(self, path)
         reader.begin()
         if version is not None and reader.version not in (None, version):
             text = f"{self.locate(path)} was overwritten; what was written first is read, version {version}."
             warnings.warn(text, OverwrittenWarning, stacklevel=2)
-            reader = _Reader(self, path, version)
+            reader = Reader(self, path, version)
             reader.begin()
             reader.overwritten = True
         return cast("BinaryIO", reader)
@@ -142,7 +116,7 @@ class S3Storage:
             try:
                 return self.client().head_object(**self.address(path))
             except Exception as error:
-                if _code(error) in ("404", "NoSuchKey", "NotFound"):
+                if code_of(error) in ("404", "NoSuchKey", "NotFound"):
                     return None
                 raise
 
@@ -164,7 +138,7 @@ class S3Storage:
             try:
                 self._put(path, data, IfNoneMatch="*")
             except Exception as error:
-                if _code(error) in ("PreconditionFailed", "412"):
+                if code_of(error) in ("PreconditionFailed", "412"):
                     return False
                 raise
         return True
@@ -172,7 +146,7 @@ class S3Storage:
     @contextlib.contextmanager
     def writer(self, path: str) -> Iterator[BinaryIO]:
         """A writer for an object that no one else writes; there is none before the block is left without an error."""
-        upload = _Upload(self, path)
+        upload = Upload(self, path)
         try:
             yield cast("BinaryIO", upload)
             upload.complete()
@@ -350,341 +324,10 @@ class Credentials:
         return _given(**names), int(time.time()) + GOOD_SECONDS if passes else None
 
 
-class _Reader(io.RawIOBase):
-    """An object as a file: what is asked for is fetched and little more.
-
-    The first request fetches the end and tells the size. Later ones ask for the same version of the object by its ETag.
-
-    Attributes
-    ----------
-    version
-        Which one is read, if the bucket keeps versions.
-    overwritten
-        There is a later one.
-    """
-
-    def __init__(self, storage: S3Storage, path: str, version: str | None = None) -> None:
-        self.version: str | None = version
-        self.overwritten = False
-        self._storage = storage
-        self._path = path
-        self._address = storage.address(path) | ({"VersionId": version} if version else {})
-        self._at = 0
-        self._size = 0
-        self._etag = ""
-        self._held, self._held_from = b"", 0
-        self._ahead = LEAST_AHEAD
-
-    def begin(self) -> None:
-        """Raises ``FileNotFoundError`` if there is no such object."""
-        with explained("open", self._storage.locate(self._path)):
-            try:
-                found = self._get(f"bytes=-{TAIL_BYTES}")
-            except Exception as error:
-                if _code(error) not in ("InvalidRange", "416"):
-                    raise
-                return  # it is empty
-            self._held = found["Body"].read()
-            self._etag = found["ETag"]
-            self.version = found.get("VersionId")
-            total = found.get("ContentRange", "").rpartition("/")[2]
-            self._size = int(total) if total.isdecimal() else len(self._held)
-            self._held_from = self._size - len(self._held)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def readinto(self, buffer: Any, /) -> int:
-        view = memoryview(buffer).cast("B")
-        data = self._bytes(min(len(view), max(0, self._size - self._at)))
-        view[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-    def readall(self) -> bytes:
-        data = bytes(self._bytes(max(0, self._size - self._at)))
-        self._at += len(data)
-        return data
-
-    def _bytes(self, count: int) -> bytes | memoryview:
-        """So many from where we are, which are there."""
-        start, end = self._at, self._at + count
-        if not count:
-            return b""
-        held_end = self._held_from + len(self._held)
-        if not self._held_from <= start <= end <= held_end:
-            goes_on = self._held_from <= start <= held_end
-            self._ahead = min(2 * self._ahead, PART_BYTES) if goes_on else LEAST_AHEAD
-            wanted = max(count, self._ahead) if goes_on or not start else count
-            data = self._fetch(start, min(start + wanted, self._size))
-            if len(data) == count:
-                return data
-            self._held, self._held_from = data, start
-        return memoryview(self._held)[start - self._held_from : end - self._held_from]
-
-    def _fetch(self, start: int, end: int) -> bytes:
-        if end - start <= PART_BYTES:
-            return self._range(start, end)
-        starts = range(start, end, PART_BYTES)
-        with ThreadPoolExecutor(AT_ONCE, "daskflow-s3") as pool:
-            return b"".join(pool.map(lambda at: self._range(at, min(at + PART_BYTES, end)), starts))
-
-    def _range(self, start: int, end: int) -> bytes:
-        with explained("read", self._storage.locate(self._path)):
-            found = self._get(f"bytes={start}-{end - 1}", IfMatch=self._etag)
-            if found["ETag"] != self._etag:  # the server does not know the condition
-                raise _replaced(self._storage.locate(self._path))
-            data = bytes(found["Body"].read())
-        if len(data) != end - start:
-            raise Unavailable(f"{self._storage.locate(self._path)}: {len(data)} of {end - start} bytes came.")
-        return data
-
-    def _get(self, span: str, **conditions: str) -> Any:
-        return self._storage.client().get_object(**self._address, Range=span, **conditions)
-
-
-class _Upload(io.RawIOBase):
-    """Takes the content of an object as it comes: one ``PUT`` if it is small, else parts, several on their way at once.
-
-    ``version`` is what the bucket calls it, if it keeps versions, once it is complete.
-    """
-
-    def __init__(self, storage: S3Storage, path: str) -> None:
-        self.version: str | None = None
-        self._storage = storage
-        self._path = path
-        self._held: list[bytes] = []
-        self._held_bytes = 0
-        self._size = 0
-        self._id = ""
-        self._parts: list[Future[dict[str, Any]]] = []
-        self._pool: ThreadPoolExecutor | None = None
-        self._room = threading.BoundedSemaphore(AT_ONCE)
-
-    def writable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._size
-
-    def write(self, data: Any, /) -> int:
-        view = memoryview(data).cast("B")
-        self._size += len(view)
-        taken = 0
-        while taken < len(view):
-            piece = bytes(view[taken : taken + PART_BYTES - self._held_bytes])
-            self._held.append(piece)
-            self._held_bytes += len(piece)
-            taken += len(piece)
-            if self._held_bytes == PART_BYTES:
-                self._send()
-        return taken
-
-    def complete(self) -> None:
-        """Let the object be there."""
-        with explained("write", self._storage.locate(self._path)):
-            address = self._storage.address(self._path)
-            if not self._id:
-                done = self._storage.client().put_object(
-                    **address, Body=b"".join(self._held), **self._storage.encryption()
-                )
-                self.version = done.get("VersionId")
-                return
-            if self._held:
-                self._send()
-            parts = [part.result() for part in self._parts]
-            done = self._storage.client().complete_multipart_upload(
-                **address, UploadId=self._id, MultipartUpload={"Parts": parts}
-            )
-            self.version = done.get("VersionId")
-        self._end()
-
-    def abort(self) -> None:
-        """Let there be nothing, as far as that can be reached."""
-        for part in self._parts:
-            part.cancel()
-        self._end()
-        if self._id:
-            with contextlib.suppress(Exception):  # the store may be the very thing that failed
-                self._storage.client().abort_multipart_upload(
-                    **self._storage.address(self._path), UploadId=self._id
-                )
-
-    def _send(self) -> None:
-        with explained("write", self._storage.locate(self._path)):
-            if not self._id:
-                begun = self._storage.client().create_multipart_upload(
-                    **self._storage.address(self._path),
-                    **self._storage.encryption(),
-                    **self._storage.checksum(),
-                )
-                self._id = begun["UploadId"]
-                self._pool = ThreadPoolExecutor(AT_ONCE, "daskflow-s3")
-            for part in self._parts:
-                if part.done():
-                    part.result()  # what failed is told now rather than gigabytes later
-        assert self._pool is not None
-        data = b"".join(self._held)
-        self._held.clear()
-        self._held_bytes = 0
-        self._room.acquire()
-        self._parts.append(self._pool.submit(self._send_part, len(self._parts) + 1, data))
-
-    def _send_part(self, number: int, data: bytes) -> dict[str, Any]:
-        def send() -> Any:
-            with explained("write", self._storage.locate(self._path)):
-                return self._storage.client().upload_part(
-                    **self._storage.address(self._path), UploadId=self._id, PartNumber=number, Body=data
-                )
-
-        try:
-            sent = retried(send)
-        finally:
-            self._room.release()
-        checksums = {
-            name: value
-            for name, value in sent.items()
-            if name.startswith("Checksum") and name != "ChecksumType"
-        }
-        return {"PartNumber": number, "ETag": sent["ETag"]} | checksums
-
-    def _end(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-
-
 def _send_at_once(model: Any, params: dict[str, Any], **_: Any) -> None:
     """Send an object with its request: the SDK would wait for the server to ask for it, a second if that never does."""
     if model.name == "PutObject":
         params["headers"].pop("Expect", None)
-
-
-@contextlib.contextmanager
-def explained(verb: str, place: str) -> Iterator[None]:
-    """Errors of the SDK as ours: ``FileNotFoundError`` for a missing object, else a :class:`StoreError` in one sentence."""
-    try:
-        yield
-    except (StoreError, FileNotFoundError):
-        raise
-    except RecursionError as error:  # the SDK follows a redirect that names no region for ever
-        raise StoreError(
-            f"Can't {verb} {place}: what answers only sends elsewhere (a redirect). {ENDPOINT}"
-        ) from error
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] not in ("botocore", "urllib3"):
-            raise
-        raise _as_ours(error, verb, place) from error
-
-
-def _as_ours(error: Exception, verb: str, place: str) -> Exception:
-    code = _code(error)
-    bucket = place.removeprefix("s3://").partition("/")[0]
-    said = _said(error)
-    trouble = f"Can't {verb} {place}"
-    if code in ("NoSuchKey", "NoSuchVersion") or (code == "404" and verb != "list"):
-        return FileNotFoundError(place)
-    if code in ("NoSuchBucket", "404"):
-        return StoreError(
-            f"{trouble}: there is no bucket '{bucket}'. Create it, or name another with --datastore."
-        )
-    if code in _EXPIRED:
-        return StoreError(
-            f"{trouble}: the AWS credentials have expired. Renew them; then type the command again, or `continue` if a run "
-            "had begun."
-        )
-    if code == "RequestTimeTooSkewed":
-        return StoreError(
-            f"{trouble}: the clock of this machine and that of the server differ too much. Set this one right, then type "
-            "the command again, or `continue` if a run had begun."
-        )
-    if code in _UNKNOWN_KEY:
-        return StoreError(f"{trouble}: the AWS credentials are not accepted: {said}")
-    if code in ("AccessDenied", "403", "AllAccessDisabled"):
-        return StoreError(
-            f"{trouble}: access is denied. A store needs s3:ListBucket on the bucket, s3:GetObject, s3:PutObject and "
-            f"s3:AbortMultipartUpload on what is below the prefix."
-        )
-    if code == "PreconditionFailed" and verb == "read":
-        return _replaced(place)
-    if code in (
-        "PermanentRedirect",
-        "AuthorizationHeaderMalformed",
-        "IllegalLocationConstraintException",
-        "301",
-    ):
-        region = _region(error)
-        there = f"is in {region}" if region else "is in another region"
-        return StoreError(
-            f"{trouble}: the bucket {there}; set AWS_DEFAULT_REGION, or ?region= in the store's URL."
-        )
-    if code == "NotImplemented":
-        return StoreError(
-            f"{trouble}: {said} A store needs an S3 that keeps conditional writes (If-None-Match)."
-        )
-    if code in _BUSY or _status(error) >= 500 or _is_of_the_network(error):
-        return Unavailable(f"{trouble}: {said}")
-    if not code and _status(error) >= 300:
-        return StoreError(f"{trouble}: it was answered with {_status(error)}, and not as S3 does. {ENDPOINT}")
-    return StoreError(f"{trouble}: {said}")
-
-
-def _replaced(place: str) -> Unavailable:
-    return Unavailable(f"Can't read {place}: it was replaced while it was read.")
-
-
-def _response(error: Exception) -> dict[str, Any]:
-    found: dict[str, Any] = getattr(error, "response", None) or {}
-    return found
-
-
-def _code(error: Exception) -> str:
-    return str(_response(error).get("Error", {}).get("Code", ""))
-
-
-def _status(error: Exception) -> int:
-    return int(_response(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _region(error: Exception) -> str:
-    headers = _response(error).get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    return str(_response(error).get("Error", {}).get("Region") or headers.get("x-amz-bucket-region", ""))
-
-
-def _said(error: Exception) -> str:
-    """What S3 or the SDK said, as a sentence."""
-    code, message = _code(error), _response(error).get("Error", {}).get("Message")
-    text = f"{message or 'no reason given'} ({code})" if code else str(error) or type(error).__name__
-    text = re.sub(r"\?[^\s\"]*", "", " ".join(text.split()))  # the query of a URL tells nobody anything
-    if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
-        text += "; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    if type(error).__name__ == "ProfileNotFound":
-        text = f"{text.rstrip('.')}; set AWS_PROFILE, or ?profile= of the store's URL, to one that ~/.aws/config has"
-    return text if text.endswith(".") else f"{text}."
-
-
-def _is_of_the_network(error: Exception) -> bool:
-    """Whether what was asked never came, or no whole answer did."""
-    from botocore import exceptions
-
-    kinds = (
-        exceptions.HTTPClientError,
-        exceptions.ResponseStreamingError,
-        exceptions.IncompleteReadError,
-        exceptions.ConnectionError,
-        exceptions.MetadataRetrievalError,
-    )
-    return isinstance(error, kinds) or type(error).__module__.startswith("urllib3")
 
 
 _opened: dict[str, S3Storage] = {}

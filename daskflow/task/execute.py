@@ -18,9 +18,10 @@ from daskflow.store.records import TaskRecord, timestamp
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
 from daskflow.task import memory, wire
+from daskflow.task.channels import TIMEOUT_GRACE_SECONDS, LauncherDied
 from daskflow.task.dask_client import give_back_slot, remove_scratch
 from daskflow.task.devices import devices
-from daskflow.task.launcher import TIMEOUT_GRACE_SECONDS, LauncherDied, signal_name
+from daskflow.task.launcher import signal_name
 from daskflow.task.launchers import LAUNCHERS, Launchers, RunStopped
 from daskflow.task.output import Output
 from daskflow.task.spec import ENDED_WITH_ITS_RUN, TaskResult, TaskSpec, record_of
@@ -29,7 +30,8 @@ from daskflow.task.trace import trace
 if TYPE_CHECKING:
     from daskflow.flow.spec import FlowSpec
     from daskflow.store.records import Log
-    from daskflow.task.launcher import Ended, Launcher
+    from daskflow.task.channels import Ended
+    from daskflow.task.launcher import Launcher
     from daskflow.task.output import Sink
 
 LAUNCHER_DEATHS = 3

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, overload
 
 from daskflow.errors import DaskflowException
@@ -20,6 +20,7 @@ from daskflow.store.chunks import Chunk, encoded
 from daskflow.store.layout import new_execution
 from daskflow.store.records import TaskRecord
 from daskflow.task import wire
+from daskflow.task.channels import LauncherDied, TaskNotStarted
 from daskflow.task.dask_client import give_back_slot, remove_scratch
 from daskflow.task.devices import devices
 from daskflow.task.execute import (
@@ -33,7 +34,6 @@ from daskflow.task.execute import (
     result_of,
     store_of,
 )
-from daskflow.task.launcher import LauncherDied, TaskNotStarted
 from daskflow.task.launchers import LAUNCHERS, Launchers, RunStopped
 from daskflow.task.output import Output
 from daskflow.task.spec import TaskResult, TaskSpec, Together
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from daskflow.pathspec import TaskRange
     from daskflow.store.records import Log
     from daskflow.store.runs import RunStore
-    from daskflow.task.launcher import Ended
+    from daskflow.task.channels import Ended
     from daskflow.task.output import Sink
 
 FACTS = (b'"transition"', b'"foreach"')
@@ -83,10 +83,7 @@ def execute_together(work: Together, sink: Sink, launchers: Launchers = LAUNCHER
 def blamed(work: Together, why: str) -> list[TaskResult]:
     """Let the first task be tried alone, for which nothing could be done in company; the others go on as they can."""
     first, *others = work.specs
-    if first.count == 1:
-        results = [_result(first.tasks, "released")]
-    else:
-        results = _set_free(first, [first.tasks.part(0, 1), first.tasks.part(1, first.count)])
+    results = _set_free(first, [first.tasks.part(0, 1), first.tasks.part(1, first.count)])
     if results[0].status == "released":
         results[0] = replace(results[0], alone=True, error=("", why))
     return results + [_result(spec.tasks, "released") for spec in others]
@@ -115,36 +112,34 @@ def release(spec: TaskSpec) -> list[TaskResult]:
     found = committed(store_of(spec), spec.tasks)
     if found is not None:
         return found
-    if spec.count == 1:
-        return [_result(spec.tasks, "released")]
     return _set_free(spec, [spec.tasks.part(i, i + 1) for i in range(spec.count)])
 
 
 def _set_free(spec: TaskSpec, rest: Sequence[TaskRange]) -> list[TaskResult]:
-    """Let the items of a chunk of which none is done go on in other pieces; how it stands, if another was first."""
+    """Let the items of a chunk of which none is done go on in other pieces; how it stands, if another was first.
+
+    A single task is in no chunk, and goes on as it is.
+    """
+    if spec.count == 1:
+        return [_result(spec.tasks, "released")]
     chunk = Chunk(spec.tasks, rest=rest)
     return results_of(store_of(spec).chunks.commit(chunk, chunk.encoded()))
 
 
 def results_of(chunk: Chunk) -> list[TaskResult]:
     """What the driver needs to know of a chunk: neighbours that went the same way at once."""
-    found: list[TaskResult] = []
-    for place in range(len(chunk.each)):
-        transition = chunk.fact(place, "transition") or {}
-        foreach = chunk.fact(place, "foreach")
-        result = TaskResult(
-            chunk.tasks.name(place) if not found else found[-1].name,
-            0,
-            "committed",
-            targets=tuple(transition.get("targets", ())),
-            kind=transition.get("kind", ""),
-            size=foreach["size"] if foreach else None,
-            execution=chunk.execution,
-        )
-        if found and replace(result, count=found[-1].count) == found[-1]:
-            found[-1] = replace(found[-1], count=found[-1].count + 1)
-        else:
-            found.append(replace(result, name=chunk.tasks.name(place)))
+
+    def way(place: int) -> tuple[tuple[str, ...], str, int | None]:
+        transition, foreach = chunk.fact(place, "transition") or {}, chunk.fact(place, "foreach")
+        targets = tuple(transition.get("targets", ()))
+        return targets, transition.get("kind", ""), foreach["size"] if foreach else None
+
+    found = []
+    for (targets, kind, size), places in groupby(range(len(chunk.each)), way):
+        first, *others = places
+        tasks = chunk.tasks.part(first, first + 1 + len(others))
+        how = {"targets": targets, "kind": kind, "size": size}
+        found.append(_result(tasks, "committed", execution=chunk.execution, **how))
     return found + [_result(piece, "released") for piece in chunk.rest]
 
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from daskflow.store.flows import new_run
 from daskflow.store.records import timestamp
-from daskflow.store.runs import RunStore, new_run
 from daskflow.store.storage import LocalStorage
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from daskflow.store.runs import RunStore
 
 TOOL = "from daskflow.cli.tool import main; main()"
 

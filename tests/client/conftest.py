@@ -8,13 +8,15 @@ import pytest
 
 from daskflow.pathspec import TaskName
 from daskflow.store.artifacts import ArtifactWriter
+from daskflow.store.flows import new_run
 from daskflow.store.layout import PARAMETERS
 from daskflow.store.records import TaskRecord
-from daskflow.store.runs import RunStore, new_run
 from daskflow.store.storage import LocalStorage
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from daskflow.store.runs import RunStore
 
 
 class Past:

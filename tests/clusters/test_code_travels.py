@@ -15,6 +15,7 @@ import pytest
 from daskflow import Run, Task
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
+from tests.namespaces import needs_mounts, with_mounts
 from tests.watching import scheduler_address, wait_until
 
 if TYPE_CHECKING:
@@ -224,16 +225,13 @@ def test_a_task_elsewhere_finds_everything_as_on_the_laptop(cluster: Cluster, fo
     assert not (copy / ".env").exists()
 
 
-@pytest.mark.skipif(
-    subprocess.run(["unshare", "-Urm", "true"], check=False, capture_output=True).returncode != 0,
-    reason="the system lets nobody hide a folder from a process (unshare)",
-)
+@needs_mounts
 def test_another_folder_under_the_same_path_is_not_taken_for_the_flows(cluster: Cluster, folder: Path):
     other = folder.parent / "other"
     other.mkdir()
     (other / "flow.py").write_text("raise SystemExit('another one')")
     hidden = f'mount --bind {other} {folder} && exec "$@"'
-    cluster.workers(2, ["unshare", "-Urm", "sh", "-c", hidden, "sh", sys.executable])
+    cluster.workers(2, [*with_mounts(hidden), sys.executable])
 
     assert "query: select 1" in ended(start(folder, "run", "--cluster", cluster.address))
 

@@ -15,6 +15,7 @@ from daskflow.clusters.fit import differences, versions
 from daskflow.pathspec import TaskName
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
+from tests.namespaces import needs_mounts, with_mounts
 from tests.watching import scheduler_address
 
 if TYPE_CHECKING:
@@ -96,16 +97,13 @@ def nothing_ran(folder: Path) -> bool:
     return store.task(TaskName("start", "0")) is None
 
 
-@pytest.mark.skipif(
-    subprocess.run(["unshare", "-Urm", "true"], check=False, capture_output=True).returncode != 0,
-    reason="the system lets nobody hide a folder from a process (unshare)",
-)
+@needs_mounts
 def test_a_worker_that_does_not_see_the_store_is_told_before_anything_runs(
     cluster: Callable[..., str], tmp_path: Path
 ):
     hidden = f'mount -t tmpfs none {tmp_path / "store"} && exec "$@"'
     (tmp_path / "store").mkdir()
-    address = cluster(["unshare", "-Urm", "sh", "-c", hidden, "sh", sys.executable])
+    address = cluster([*with_mounts(hidden), sys.executable])
 
     done = run(tmp_path, address)
 

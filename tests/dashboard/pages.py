@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from daskflow.pathspec import TaskName
 from daskflow.store.artifacts import ArtifactWriter
+from daskflow.store.flows import new_run
 from daskflow.store.layout import PARAMETERS
 from daskflow.store.records import ArtifactRef, TaskRecord, timestamp, timestamp_of
-from daskflow.store.runs import RunStore, new_run
 from daskflow.store.storage import LocalStorage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playwright.sync_api import Page
+
+    from daskflow.store.runs import RunStore
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -28,8 +28,9 @@ from daskflow.errors import RunHeld
 from daskflow.flow.graph import Graph
 from daskflow.pathspec import TaskName, TaskRange
 from daskflow.store.chunks import Chunk
+from daskflow.store.flows import new_run
 from daskflow.store.records import timestamp
-from daskflow.store.runs import RunStore, new_run
+from daskflow.store.runs import RunStore
 from daskflow.store.storage import LocalStorage, storage_at
 from daskflow.task.spec import RunContext, TaskResult, record_of
 

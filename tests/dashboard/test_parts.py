@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from daskflow.dashboard import render
 from daskflow.dashboard.events import Committed, Failed, Lines, Planned, Progress, Started, Told
 from daskflow.dashboard.graph import HEIGHT, WIDTH, drawn
-from daskflow.dashboard.model import RunModel
+from daskflow.dashboard.model import RunModel, Source
 from daskflow.dashboard.page import document
 from daskflow.dashboard.view import View
 from daskflow.errors import NotFound
@@ -127,7 +127,7 @@ def test_nothing_of_bokeh_is_loaded_before_someone_looks():
     assert not loaded & {"bokeh", "tornado", "jinja2", "pandas", "pyarrow", "distributed"}
 
 
-class One:
+class One(Source):
     """A source of one run, as a scheduler has it."""
 
     opens_latest = True

@@ -29,12 +29,13 @@ from daskflow.flow.policy import Policy
 from daskflow.pathspec import TaskName, TaskSet
 from daskflow.store.artifacts import ArtifactWriter
 from daskflow.store.chunks import differences
+from daskflow.store.flows import new_run
 from daskflow.store.layout import PARAMETERS, new_execution
-from daskflow.store.runs import RunStore, new_run
+from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
 from daskflow.task import sharing, wire
+from daskflow.task.channels import Ended
 from daskflow.task.execute import result_of
-from daskflow.task.launcher import Ended
 from daskflow.task.spec import RunContext, TaskResult, TaskSpec, Together, record_of
 
 if TYPE_CHECKING:

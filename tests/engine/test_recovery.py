@@ -20,8 +20,9 @@ from daskflow.engine.resume import Past, Recovered, downstream, recover
 from daskflow.errors import CommandException
 from daskflow.pathspec import TaskName, TaskRange, TaskSet
 from daskflow.store.chunks import Chunk, differences
+from daskflow.store.flows import new_run
 from daskflow.store.layout import PARAMETERS
-from daskflow.store.runs import RunStore, new_run
+from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
 from daskflow.task.spec import record_of
 

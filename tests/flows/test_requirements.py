@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from daskflow.pathspec import TaskName
+from tests.namespaces import needs_mounts, with_mounts
 from tests.watching import descendants, living, wait_until
 from tests.wheels import asked_for, wheel
 
@@ -311,10 +312,7 @@ def test_a_folder_for_environments_that_can_not_be_written_is_told(place):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    subprocess.run(["unshare", "-Urm", "true"], check=False, capture_output=True).returncode != 0,
-    reason="the system lets nobody mount a file system of his own (unshare)",
-)
+@needs_mounts
 def test_a_full_disk_is_told_and_leaves_nothing(place):
     wheel(place.folder / "wheels", "large", "1.0", source="# " + "x" * 3_000_000)
     asked_for(place.folder / "requirements.txt", "large")
@@ -323,19 +321,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(place):
     script = f'mount -t tmpfs -o size=1m none cache; "$@"; status=$?; {listed}; exit $status'
 
     with subprocess.Popen(
-        [
-            "unshare",
-            "-Urm",
-            "sh",
-            "-c",
-            script,
-            "sh",
-            sys.executable,
-            "flow.py",
-            "run",
-            "--requirements",
-            "requirements.txt",
-        ],
+        [*with_mounts(script), sys.executable, "flow.py", "run", "--requirements", "requirements.txt"],
         cwd=place.folder,
         env=place.environment | {"XDG_CACHE_HOME": str(place.folder / "cache")},
         stdout=subprocess.PIPE,

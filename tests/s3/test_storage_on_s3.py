@@ -20,10 +20,11 @@ import pytest
 
 from daskflow.errors import DataMissing, NotFound, OverwrittenWarning, SettingsError, StoreError, Unavailable
 from daskflow.pathspec import TaskName
-from daskflow.store import retries, s3
+from daskflow.store import retries, s3, s3_files
 from daskflow.store.artifacts import ArtifactWriter
+from daskflow.store.flows import new_run, run_numbers
 from daskflow.store.records import TaskRecord, timestamp
-from daskflow.store.runs import RunStore, new_run, run_numbers
+from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def test_a_server_that_ignores_the_condition_is_found_out_at_the_start(
 
 
 def test_what_is_written_is_read_wherever_it_is_sought(storage: Storage, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(s3, "PART_BYTES", 5 << 20)  # the least that S3 takes
+    monkeypatch.setattr(s3_files, "PART_BYTES", 5 << 20)  # the least that S3 takes
     data = os.urandom(12 << 20)
     with storage.writer("F/1/big") as file:
         for start in range(0, len(data), 1_000_003):
@@ -155,7 +156,7 @@ def test_what_is_written_is_read_wherever_it_is_sought(storage: Storage, monkeyp
     assert storage.read("F/1/big") == data
 
 
-@pytest.mark.parametrize("size", [0, 1, s3.TAIL_BYTES, s3.TAIL_BYTES + 1])
+@pytest.mark.parametrize("size", [0, 1, s3_files.TAIL_BYTES, s3_files.TAIL_BYTES + 1])
 def test_objects_of_any_size_are_read_whole(storage: Storage, size: int):
     with storage.writer("F/1/x") as file:
         file.write(b"x" * size)
@@ -167,7 +168,7 @@ def test_objects_of_any_size_are_read_whole(storage: Storage, size: int):
 def test_a_writer_that_fails_leaves_no_object_and_no_parts(
     storage: Storage, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(s3, "PART_BYTES", 5 << 20)
+    monkeypatch.setattr(s3_files, "PART_BYTES", 5 << 20)
 
     with pytest.raises(ZeroDivisionError), storage.writer("F/1/big") as file:
         file.write(bytes(11 << 20))
@@ -181,7 +182,7 @@ def test_a_writer_that_fails_leaves_no_object_and_no_parts(
 def test_s3_is_told_before_an_upload_in_parts_whether_they_have_checksums(
     watched: Storage, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, sends: str, told: str | None
 ):
-    monkeypatch.setattr(s3, "PART_BYTES", 5 << 20)
+    monkeypatch.setattr(s3_files, "PART_BYTES", 5 << 20)
     monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", sends)
 
     with watched.writer("F/1/big") as file:
@@ -313,7 +314,7 @@ def test_a_wrong_etag_of_the_first_answer_fails_the_next_read(watched: Storage, 
 def test_a_part_that_fails_fails_the_file(
     no_patience, watched: Storage, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, bucket: Bucket
 ):
-    monkeypatch.setattr(s3, "PART_BYTES", 5 << 20)
+    monkeypatch.setattr(s3_files, "PART_BYTES", 5 << 20)
     proxy.plan = lambda asked: "SlowDown" if "partNumber=2" in asked.query else None
 
     with pytest.raises(Unavailable, match=r"Can't write s3://.*SlowDown"), watched.writer("F/1/x") as file:

@@ -18,8 +18,9 @@ from daskflow.errors import DataMissing
 from daskflow.pathspec import TaskName, TaskRange
 from daskflow.store.artifacts import ArtifactWriter, shared_tables
 from daskflow.store.chunks import Chunk, encoded
+from daskflow.store.flows import new_run
 from daskflow.store.records import TaskRecord, timestamp
-from daskflow.store.runs import RunStore, new_run
+from daskflow.store.runs import RunStore
 from daskflow.store.s3 import S3Storage
 from daskflow.store.storage import storage_at
 

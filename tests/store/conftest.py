@@ -8,15 +8,16 @@ import pytest
 
 from daskflow.store import faults, retries
 from daskflow.store.faults import Faulty, at_random
+from daskflow.store.flows import new_run
 from daskflow.store.records import FORMAT, TaskRecord, timestamp
 from daskflow.store.retries import Retrying
-from daskflow.store.runs import RunStore, new_run
 from daskflow.store.storage import LocalStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from daskflow.store.runs import RunStore
     from daskflow.store.storage import Storage
 
 

@@ -13,14 +13,16 @@ import pytest
 from daskflow.errors import DataException, DataMissing, StoreError
 from daskflow.pathspec import TaskName
 from daskflow.store.artifacts import ArtifactWriter
+from daskflow.store.flows import new_run
 from daskflow.store.gathered import concat
-from daskflow.store.runs import RunStore, new_run
 from daskflow.store.serializers import dask_frames, fingerprint
 from daskflow.store.serializers.table_hash import BLOCK
 from daskflow.store.storage import LocalStorage, storage_at
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from daskflow.store.runs import RunStore
 
 
 @pytest.fixture(autouse=True)

@@ -19,11 +19,12 @@ from daskflow.store import sessions
 from daskflow.store import storage as module
 from daskflow.store.artifacts import ArtifactWriter
 from daskflow.store.faults import FAULTS, VARIABLE, Faulty, at_random
+from daskflow.store.flows import new_run, run_numbers
 from daskflow.store.items import Items
 from daskflow.store.logs import INLINE_BYTES, LogWriter
 from daskflow.store.records import TaskRecord, timestamp
 from daskflow.store.retries import Retrying, may_pass
-from daskflow.store.runs import RunStore, new_run, run_numbers
+from daskflow.store.runs import RunStore
 from daskflow.store.sessions import Session, how_it_ended, last_session, open_session, status
 from daskflow.store.storage import TEMPORARY, LocalStorage, storage_at
 from daskflow.store.tags import change_tags, read_tags

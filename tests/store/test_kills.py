@@ -13,8 +13,9 @@ from faulty import When, failing
 from daskflow.pathspec import TaskName
 from daskflow.store import storage as module
 from daskflow.store.artifacts import ArtifactWriter
+from daskflow.store.flows import new_run, run_numbers
 from daskflow.store.retries import Retrying
-from daskflow.store.runs import RunStore, new_run, run_numbers
+from daskflow.store.runs import RunStore
 from daskflow.store.sessions import last_session, open_session, status
 from daskflow.store.storage import TEMPORARY, LocalStorage
 

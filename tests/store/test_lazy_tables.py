@@ -13,12 +13,14 @@ import pytest
 
 from daskflow.pathspec import TaskName
 from daskflow.store.artifacts import ArtifactWriter
-from daskflow.store.runs import RunStore, new_run
+from daskflow.store.flows import new_run
 from daskflow.store.serializers import fingerprint
 from daskflow.store.storage import storage_at
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from daskflow.store.runs import RunStore
 
 
 @pytest.fixture(params=["folder", "bucket"])

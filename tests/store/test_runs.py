@@ -15,9 +15,10 @@ from faulty import only_local
 from daskflow.errors import DamagedRecordWarning, DataException, DataMissing, NotFound, StoreError
 from daskflow.pathspec import TaskName
 from daskflow.store import runs
+from daskflow.store.flows import flows, new_run, run_numbers
 from daskflow.store.layout import PARAMETERS
 from daskflow.store.records import ArtifactRef, encode
-from daskflow.store.runs import RunStore, flows, new_run, run_numbers
+from daskflow.store.runs import RunStore
 from daskflow.store.storage import LocalStorage
 
 # Numbers

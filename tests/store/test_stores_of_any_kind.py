@@ -10,8 +10,9 @@ import pytest
 from daskflow.errors import DataMissing
 from daskflow.pathspec import TaskName
 from daskflow.store.artifacts import ArtifactWriter
+from daskflow.store.flows import new_run
 from daskflow.store.records import TaskRecord, timestamp
-from daskflow.store.runs import RunStore, new_run
+from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from daskflow.errors import StoreError, TaggingError
 from daskflow.pathspec import TaskName
-from daskflow.store.runs import RunStore, new_run
+from daskflow.store.flows import new_run
+from daskflow.store.runs import RunStore
 from daskflow.store.storage import LocalStorage
 from daskflow.store.tags import change_tags, check_tags, read_tags, system_tags
 

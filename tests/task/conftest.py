@@ -11,9 +11,10 @@ import pytest
 
 from daskflow.flow.node import Node
 from daskflow.pathspec import TaskName, TaskNames
+from daskflow.store.flows import new_run
 from daskflow.store.layout import PARAMETERS
 from daskflow.store.records import TaskRecord, timestamp
-from daskflow.store.runs import RunStore, new_run
+from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
 from daskflow.task import code as task_code
 from daskflow.task.execute import execute

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from daskflow.task.channels import LauncherDied
 from daskflow.task.execute import execute
-from daskflow.task.launcher import Launcher, LauncherDied
+from daskflow.task.launcher import Launcher
 from tests.task.conftest import Heard
 
 if TYPE_CHECKING:

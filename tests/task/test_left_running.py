@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from daskflow.task.launcher import LauncherDied
+from daskflow.task.channels import LauncherDied
 from daskflow.task.processes import children_of
 
 if TYPE_CHECKING:
