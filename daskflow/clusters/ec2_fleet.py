@@ -354,16 +354,16 @@ class Fleet:
     def _see_that_scheduler_lives(self) -> None:
         if SCHEDULER not in self._roles():
             raise ClusterError(
-                f"The scheduler's machine ended while it started: does the image {self.profile.image} exist, can the machine get it, "
-                f"and has it Dask?{self._output(SCHEDULER)}"
+                f"The scheduler's machine ended while it started: {ec2_boot.what_is_wrong(self.profile, self.kinds[0])}"
+                f"{self._output(SCHEDULER)}"
             )
 
     def see_that_workers_live(self) -> None:
         """Raises :class:`ClusterError` if no worker's machine is there any more."""
         if WORKER not in self._roles():
             raise ClusterError(
-                f"The workers' machines ended before they joined the scheduler: is the image {self.profile.image} made for "
-                f"{self.profile.worker_instance_type}, and has it Dask?{self._output(WORKER)}"
+                "The workers' machines ended before they joined the scheduler: "
+                f"{ec2_boot.what_is_wrong(self.profile, self.kinds[1])}{self._output(WORKER)}"
             )
 
     def _roles(self) -> set[str]:

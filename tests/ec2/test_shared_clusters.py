@@ -139,6 +139,25 @@ def test_a_cluster_that_stays_is_looked_at_and_scaled_by_anybody(folder: Path, c
 
 
 @pytest.mark.slow
+def test_machines_whose_image_has_its_python_itself_are_shared_too(
+    folder: Path, bucket: Bucket, cloud: Cloud, every_namespace: None
+):
+    (folder / "daskflow.toml").write_text(toml({"team": cloud.profile_of_ami(max_workers=3)}))
+    tool(folder, "up", "team")
+
+    joined = run(folder, bucket, "bob")
+    output, _ = joined.communicate(timeout=PATIENCE)
+
+    assert joined.returncode == 0, output
+    assert "gets 2" in tool(folder, "scale", "team", "2", user="bob")
+    wait_until(lambda: len(cloud.running("worker")) == 2, PATIENCE)
+    assert "[scheduler]" in tool(folder, "logs", "team")
+    assert f"--- {cloud.running('scheduler')[0].id}" in tool(folder, "logs", "team", "--console")
+    tool(folder, "down", "team")
+    assert cloud.left() == []
+
+
+@pytest.mark.slow
 def test_its_dashboard_is_seen_on_this_machine(folder: Path, cloud: Cloud):
     tool(folder, "up", "team")
 

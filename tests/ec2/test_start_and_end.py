@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import ipaddress
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,8 +20,9 @@ import pytest
 
 from daskflow.clusters import ec2_fleet, open_cluster
 from daskflow.clusters.ec2_account import Account
+from daskflow.clusters.ec2_boot import credentials_in
 from daskflow.errors import ClusterError
-from tests.ec2.simulator import BROKEN_IMAGE, DASK_IMAGE, PATIENCE, ROOT, listening
+from tests.ec2.simulator import BROKEN_IMAGE, DASK_IMAGE, IMAGE, PATIENCE, ROOT, listening
 from tests.ec2.tables import toml
 from tests.watching import wait_until
 
@@ -150,6 +152,41 @@ def test_an_image_that_runs_no_scheduler_is_told_before_the_time_is_over(opened:
 
     assert "The scheduler's machine ended while it started" in message
     assert BROKEN_IMAGE in message
+    assert cloud.left() == []
+
+
+def test_a_machine_image_that_has_no_such_python_is_told(opened: Opened, cloud: Cloud):
+    nothing = "/opt/nothing/bin/python"
+
+    message = not_opened(opened(image=None, python=nothing, start_timeout="100 seconds"))
+
+    assert (
+        f"has the machine image {cloud.ami} a Python with Dask, {nothing}, that runs on t3.small?" in message
+    )
+    assert cloud.left() == []
+
+
+@pytest.mark.parametrize("image", ["container", "machine"])
+def test_the_clusters_key_stands_where_only_the_machines_owner_reads(
+    opened: Opened, cloud: Cloud, image: str
+):
+    profile = {"image": IMAGE} if image == "container" else {"image": None, "python": str(cloud.python)}
+
+    with opened(**profile) as client:
+        assert client.submit(lambda: 7).result(60) == 7
+        scripts = [cloud.user_data(each.id).decode() for each in cloud.running()]
+        processes = [process for machine in cloud.running() for process in machine.processes()]
+        lines = [" ".join(process.cmdline()) for process in processes]
+        files = [each for each in cloud.folder.rglob("*") if each.is_file() and each.stat().st_mode & 0o044]
+        contents = [each.read_bytes() for each in files]
+
+    assert len({credentials_in(each) for each in scripts}) == 1
+    key = credentials_in(scripts[0]).key.splitlines()[1]
+    secrets = [key, *(re.findall(r"DASK_INTERNAL_INHERIT_CONFIG=(\S+)", " ".join(scripts)))]
+    assert len(processes) >= 4
+    assert len(secrets) == 3
+    assert not [line for line in lines if any(each in line for each in secrets)]
+    assert not [content for content in contents if any(each.encode() in content for each in secrets)]
     assert cloud.left() == []
 
 
