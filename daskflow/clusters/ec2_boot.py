@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from daskflow.clusters.ec2_account import PORT
+from daskflow.clusters.profiles import CONFIGURATION
 from daskflow.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ MOST_BYTES = 16384
 """What EC2 takes of user data, before it is put into base64."""
 JOIN_SECONDS = 300
 """A worker that has no scheduler for so long ends."""
-CONFIGURATION = "DASK_INTERNAL_INHERIT_CONFIG"
-"""The variable in which Dask's processes find a configuration. It has the cluster's key, so it stands in no command line."""
 ROOM = "/var/tmp"
 """A folder on a machine's disk: Amazon Linux has ``/tmp`` in memory."""
 ECR = re.compile(r"(\d{12}\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?)/")

@@ -24,6 +24,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 """What a profile may be called: its name becomes a part of names in EC2."""
 PYTHON = "/opt/daskflow/bin/python"
 """Where a machine image has its Python that was made as deploy/ says."""
+CONFIGURATION = "DASK_INTERNAL_INHERIT_CONFIG"
+"""The variable in which Dask's processes find a configuration. It has the cluster's key, so it stands in no command line."""
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _SECRETS = re.compile(r"AWS_(SECRET_ACCESS_KEY|SESSION_TOKEN|ACCESS_KEY_ID)", re.IGNORECASE)
 
@@ -270,6 +272,8 @@ def _variables(value: Any) -> dict[str, str]:
             raise ValueError(f"{name!r} is no name of a variable")
         if not isinstance(text, str) or "\0" in text:
             raise ValueError(f"{name} is no text; write it in quotes")
+        if name == CONFIGURATION:
+            raise ValueError(f"{name} is what daskflow tells scheduler and workers")
         if _SECRETS.fullmatch(name):
             raise ValueError(
                 f"{name} would stand in the machines' user data, and outlive the cluster; let iam_instance_profile give them rights"

@@ -135,6 +135,7 @@ def test_scheduler_and_workers_run_in_a_container_or_on_a_machine_image_that_has
         ('kind = "ec2"\nimage = "i"\nenvironment = { A = 3 }', "A is no text; write it in quotes"),
         ('kind = "ec2"\nimage = "i"\nenvironment = { "A B" = "" }', "'A B' is no name of a variable"),
         ('kind = "ec2"\nimage = "i"\nenvironment = { AWS_SECRET_ACCESS_KEY = "x" }', "let iam_instance_profile give them rights"),
+        ('kind = "ec2"\nimage = "i"\nenvironment = { DASK_INTERNAL_INHERIT_CONFIG = "x" }', "is what daskflow tells scheduler and workers"),
         ('kind = "ec2"\nimage = "i"\nmax_workers = 2\nmin_workers = 3', "max_workers is 2, min_workers 3"),
         ('kind = "ec2"\nimage = "i"\nmin_workers = 4\nmax_machines = 4', "too few for a scheduler and 4 workers"),
     ],
