@@ -149,7 +149,8 @@ def down(name: str | None, every: bool, owner: str | None, region: str | None) -
 
     if (name is None) == (not every):
         raise click.UsageError("Give either the NAME of a cluster, or --all.")
-    wanted = {"owner": owner or _user()} if every else {"cluster": str(name), "shared": "yes"}
+    whose = owner or _user()
+    wanted = {"owner": ec2_fleet.as_tag(whose)} if every else {"cluster": str(name), "shared": "yes"}
     number = 0
     for region_name in _regions(region):
         account = _in_region(region_name)
@@ -157,12 +158,13 @@ def down(name: str | None, every: bool, owner: str | None, region: str | None) -
             each.end(account)
             number += 1
             click.echo(f"The cluster '{each.name}' of {each.owner} has ended: {len(each.machines)} machines.")
-        for group in ec2_fleet.remove_abandoned_groups(account):
+        own = ec2_fleet.remove_groups_of(account, whose) if every else []
+        for group in own + ec2_fleet.remove_abandoned_groups(account):
             click.echo(f"The security group {group} was left by a cluster that is gone; it is removed.")
     if not number and not every:
         raise ClusterError(f"No cluster '{name}' is up.")
     if not number:
-        click.echo(f"There is no cluster of {wanted['owner']}.")
+        click.echo(f"There is no cluster of {whose}.")
 
 
 def _profile(name: str) -> Ec2Profile:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SCHEDULER, WORKER = "scheduler", "worker"
+STAYING = tuple(state for state in ALIVE if state != "shutting-down")
+"""States of an instance that nobody has told to end."""
 GONE_SECONDS = 300
 """How long machines may take to end, once they were told to."""
 LISTED_SECONDS = 60
@@ -40,7 +42,7 @@ CONNECT_SECONDS = 3
 WOULD_BE_DONE = "DryRunOperation"
 """The code with which EC2 refuses what it was only asked about, and would have done."""
 LEFT_ALONE = timedelta(hours=1)
-"""A security group without machines that is younger may be that of a cluster which is just being started."""
+"""A security group without machines that is younger may be that of a cluster which somebody is just starting."""
 
 
 class Fleet:
@@ -136,7 +138,7 @@ class Fleet:
 
     def room(self) -> int:
         """How many more machines there may be, by what EC2 says is there."""
-        there = self.account.instances(cluster=self.profile.name, owner=_as_tag(self.owner))
+        there = self.account.instances(cluster=self.profile.name, owner=as_tag(self.owner))
         known = {each["InstanceId"] for each in there}
         with self._change:
             known |= {
@@ -191,19 +193,25 @@ class Fleet:
         with self._change:
             self._ended = True
             self._change.wait_for(lambda: self._starting == 0)
+        again = f"'daskflow cluster down --all --region {self.account.region}'"
         try:
             self._terminate(self._there())
             self._wait_until_gone()
-            if self._group and self._owns_group:
-                remove_group(self.account, self._group)
-                self._group = None
         except ClusterError as error:
             left = ", ".join(self._started) or "none"
             raise ClusterError(
-                f"The cluster could not be ended: {error.message} Machines that may be left: {left}; security group: "
-                f"{self._group}. 'daskflow cluster down --all' tries again. The machines end by themselves once their scheduler was idle for "
-                f"{self.profile.idle_timeout} seconds."
+                f"The cluster could not be ended: {error.message} Machines that may be left: {left}; security group: {self._group}. "
+                f"{again} tries again. The machines end by themselves once their scheduler was idle for {self.profile.idle_timeout} seconds."
             ) from error
+        if self._group is None or not self._owns_group:
+            return
+        try:
+            remove_group(self.account, self._group)
+        except ClusterError as error:
+            raise ClusterError(
+                f"The machines have ended, their security group {self._group} is left: {error.message} {again} removes it."
+            ) from error
+        self._group = None
 
     def _launch(self, role: str, name: str, command: Sequence[str]) -> dict[str, Any]:
         request = self._request(role, name, command)
@@ -293,7 +301,7 @@ class Fleet:
             "Name": f"daskflow-{self.profile.name}-{name}",
             MARK: self.id,
             f"{MARK}:cluster": self.profile.name,
-            f"{MARK}:owner": _as_tag(self.owner),
+            f"{MARK}:owner": as_tag(self.owner),
             f"{MARK}:role": role,
             f"{MARK}:name": name,
             f"{MARK}:shared": "yes" if self.shared else "no",
@@ -488,7 +496,7 @@ class Cluster:
 def clusters(account: Account, **tags: str) -> list[Cluster]:
     """The clusters that have a machine with these tags, the oldest first."""
     by_id: dict[str, list[dict[str, Any]]] = {}
-    for machine in account.instances(states=("pending", "running", "stopping", "stopped"), **tags):
+    for machine in account.instances(states=STAYING, **tags):
         by_id.setdefault(tags_of(machine)[MARK], []).append(machine)
     found = [_cluster(machines) for machines in by_id.values()]
     return sorted(found, key=lambda cluster: (cluster.created, cluster.id))
@@ -516,8 +524,8 @@ def _cluster(machines: Sequence[dict[str, Any]]) -> Cluster:
     )
 
 
-def _groups(account: Account, id: str = "") -> list[dict[str, Any]]:  # noqa: A002 - that is what it is
-    return account.pages("describe_security_groups", "SecurityGroups", Filters=ec2_account.tagged(id))
+def _groups(account: Account, id: str = "", **tags: str) -> list[dict[str, Any]]:  # noqa: A002 - that is what it is
+    return account.pages("describe_security_groups", "SecurityGroups", Filters=ec2_account.tagged(id, **tags))
 
 
 def _to_scheduler(blocks: Sequence[str]) -> dict[str, Any]:
@@ -576,17 +584,30 @@ def remove_group(account: Account, group: str) -> None:
 def remove_abandoned_groups(account: Account) -> list[str]:
     """Remove the security groups of clusters that have no machine, as after a driver was killed; returns them."""
     groups = _groups(account)
-    if not groups:
-        return []
-    in_use = {tags_of(each)[MARK] for each in account.instances()}
-    removed = []
+    in_use = {tags_of(each)[MARK] for each in account.instances()} if groups else set()
+    return _remove(
+        [each for each in groups if tags_of(each)[MARK] not in in_use and _age(each) > LEFT_ALONE], account
+    )
+
+
+def remove_groups_of(account: Account, owner: str) -> list[str]:
+    """Remove the security groups of all clusters of somebody whose machines have ended, or are ending; returns them.
+
+    However young one is: who ends all of his clusters ends those that he is just starting too.
+    """
+    groups = _groups(account, owner=as_tag(owner))
+    in_use = {tags_of(each)[MARK] for each in account.instances(states=STAYING)} if groups else set()
+    return _remove([each for each in groups if tags_of(each)[MARK] not in in_use], account)
+
+
+def _remove(groups: Sequence[Mapping[str, Any]], account: Account) -> list[str]:
     for each in groups:
-        tags = tags_of(each)
-        created = datetime.fromisoformat(tags[f"{MARK}:created"])
-        if tags[MARK] not in in_use and datetime.now(UTC) - created > LEFT_ALONE:
-            remove_group(account, each["GroupId"])
-            removed.append(each["GroupId"])
-    return removed
+        remove_group(account, each["GroupId"])
+    return [each["GroupId"] for each in groups]
+
+
+def _age(group: Mapping[str, Any]) -> timedelta:
+    return datetime.now(UTC) - datetime.fromisoformat(tags_of(group)[f"{MARK}:created"])
 
 
 def console_output(account: Account, machine: str) -> str:
@@ -641,6 +662,6 @@ def _growing(first: float, most: float) -> Iterator[float]:
         yield min(first * math.pow(1.5, min(power, 50)), most)
 
 
-def _as_tag(text: str) -> str:
+def as_tag(text: str) -> str:
     """As the value of a tag may be written."""
     return re.sub(r"[^\w .:/=+@-]", "_", text)[:256] or "_"

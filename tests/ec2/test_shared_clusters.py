@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from daskflow import Task, default_namespace, namespace
+from daskflow.clusters import ec2_fleet
+from daskflow.clusters.ec2_account import Account
 from tests.ec2.simulator import PATIENCE, ROOT
 from tests.ec2.tables import toml
 from tests.watching import wait_until
@@ -228,6 +230,35 @@ def test_a_worker_that_ec2_refuses_ends_what_was_started(folder: Path, cloud: Cl
     output = tool(folder, "up", "team", "--workers", "3", fails=True)
 
     assert "A quota of your account in us-east-1 is used up" in output
+    assert cloud.left() == []
+
+
+def test_a_security_group_that_could_not_be_removed_goes_when_all_of_its_owner_is_ended(
+    folder: Path, cloud: Cloud, gate: Gate
+):
+    cloud.boots = False
+    refused = {"RunInstances": "VcpuLimitExceeded", "DeleteSecurityGroup": "UnauthorizedOperation"}
+    gate.refuses = lambda action, *_: refused.get(action)
+    output = tool(folder, "up", "team", fails=True)
+    gate.refuses = lambda *_: None
+    [group] = cloud.left()
+    account = Account("us-east-1")
+
+    assert f"The machines have ended, their security group {group} is left: Your AWS credentials" in output
+    assert "'daskflow cluster down --all --region us-east-1' removes it." in output
+    assert ec2_fleet.remove_abandoned_groups(account) == []  # somebody may just be starting it
+    assert group not in tool(folder, "down", "--all", user="bob")
+    assert f"The security group {group} was left" in tool(folder, "down", "--all", "--region", "us-east-1")
+    assert cloud.left() == []
+
+
+@pytest.mark.slow
+def test_the_security_group_of_machines_that_are_there_stays(folder: Path, cloud: Cloud):
+    tool(folder, "up", "team")
+
+    assert ec2_fleet.remove_groups_of(Account("us-east-1"), "ada") == []
+
+    assert "'team' of ada has ended: 2 machines" in tool(folder, "down", "--all")
     assert cloud.left() == []
 
 
