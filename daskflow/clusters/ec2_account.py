@@ -321,38 +321,3 @@ def own_public_address(page: str = ADDRESS_OF_CALLER) -> str:
             f"Which address may reach the scheduler is not known: {page} does not say yours ({error}). Set allow in the profile, "
             'such as allow = "203.0.113.7/32".'
         ) from error
-
-
-def check_group(account: Account, profile: Ec2Profile, where: Place) -> None:
-    """See that the profile's security group is there and no more open than the profile says in so many words.
-
-    Raises :class:`ClusterError` if not.
-    """
-    try:
-        [group] = account.call("describe_security_groups", GroupIds=[profile.security_group])[
-            "SecurityGroups"
-        ]
-    except Refused as error:
-        if not error.code.startswith("InvalidGroup"):
-            raise
-        raise ClusterError(
-            f"Profile '{profile.name}': there is no security group {profile.security_group} in {account.region}."
-        ) from error
-    if group["VpcId"] != where.vpc:
-        raise ClusterError(
-            f"Profile '{profile.name}': the security group {profile.security_group} is of {group['VpcId']}, the subnet of {where.vpc}."
-        )
-    for rule in group["IpPermissions"]:
-        blocks = [each["CidrIp"] for each in rule["IpRanges"]] + [
-            each["CidrIpv6"] for each in rule.get("Ipv6Ranges", ())
-        ]
-        for block in blocks:
-            if block in ("0.0.0.0/0", "::/0") and block not in (profile.allow or ()):
-                raise ClusterError(
-                    f"Profile '{profile.name}': the security group {profile.security_group} lets everybody in ({block}, "
-                    f'{_ports(rule)}). Close it, or say allow = "{block}" if that is what you want.'
-                )
-
-
-def _ports(rule: Mapping[str, Any]) -> str:
-    return f"port {rule['FromPort']} to {rule['ToPort']}" if "FromPort" in rule else "all ports"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from daskflow.clusters import ec2_account, ec2_shared
+from daskflow.clusters import ec2_account, ec2_groups, ec2_shared
 from daskflow.clusters.ec2_account import Refused
 from daskflow.clusters.ec2_fleet import SCHEDULER, WORKER, Fleet
 from daskflow.errors import ClusterError
@@ -61,7 +61,7 @@ def _reached_from(fleet: Fleet) -> str:
 
 def _group(fleet: Fleet) -> str:
     if fleet.profile.security_group:
-        ec2_account.check_group(fleet.account, fleet.profile, fleet.place)
+        ec2_groups.check_group(fleet.account, fleet.profile, fleet.place)
         return fleet.profile.security_group
     fleet.may_make_group()
     return "one can be made"

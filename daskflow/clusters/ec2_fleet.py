@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from daskflow.clusters import ec2_account, ec2_boot
+from daskflow.clusters import ec2_account, ec2_boot, ec2_groups
 from daskflow.clusters.ec2_account import ALIVE, MARK, PORT, Refused, tags_of
 from daskflow.errors import ClusterError
 from daskflow.task.certificate import self_signed
@@ -98,7 +98,7 @@ class Fleet:
         self.look_up()
         self.see_that_there_is_room(workers + 1, f"A scheduler and {_count(workers)}")
         if self._group:
-            ec2_account.check_group(self.account, self.profile, self.place)
+            ec2_groups.check_group(self.account, self.profile, self.place)
         else:
             with contextlib.suppress(ClusterError):  # what others left must not keep this one from starting
                 remove_abandoned_groups(self.account)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from daskflow import settings
+from daskflow.clusters.openness import parts_of_the_world
 from daskflow.errors import ClusterError, SettingsError
 
 if TYPE_CHECKING:
@@ -261,7 +262,13 @@ def _blocks(value: Any) -> tuple[str, ...]:
     each_of = [value] if isinstance(value, str) else value
     if not isinstance(each_of, list):
         raise TypeError
-    return tuple(str(ipaddress.ip_network(_text(each))) for each in each_of)
+    blocks = tuple(str(ipaddress.ip_network(_text(each))) for each in each_of)
+    for everybody in parts_of_the_world(blocks):
+        if everybody not in blocks:
+            raise ValueError(
+                f'they are a large part of the internet; say "{everybody}" if that is what you want'
+            )
+    return blocks
 
 
 def _variables(value: Any) -> dict[str, str]:

@@ -132,6 +132,8 @@ def test_scheduler_and_workers_run_in_a_container_or_on_a_machine_image_that_has
         ('kind = "ec2"\nimage = "i"\nidle_timeout = "soon"', "idle_timeout is 'soon'; expected a time, such as"),
         ('kind = "ec2"\nimage = "i"\nlifetime = "90 days"', "from 10 minutes to 30 days"),
         ('kind = "ec2"\nimage = "i"\nallow = "203.0.113.7/8"', "has host bits set"),
+        ('kind = "ec2"\nimage = "i"\nallow = ["0.0.0.0/1", "128.0.0.0/1"]', 'they are a large part of the internet; say "0.0.0.0/0" if that is what you want'),
+        ('kind = "ec2"\nimage = "i"\nallow = "2000::/3"', 'say "::/0"'),
         ('kind = "ec2"\nimage = "i"\nenvironment = { A = 3 }', "A is no text; write it in quotes"),
         ('kind = "ec2"\nimage = "i"\nenvironment = { "A B" = "" }', "'A B' is no name of a variable"),
         ('kind = "ec2"\nimage = "i"\nenvironment = { AWS_SECRET_ACCESS_KEY = "x" }', "let iam_instance_profile give them rights"),
