@@ -43,7 +43,7 @@ def called() -> set[str]:
     for file in (ROOT / "daskflow" / "clusters").glob("ec2*.py"):
         text = file.read_text()
         calls = re.findall(
-            r'\.(?:call|pages|_ask_only|_call_with_group)\(\s*"(\w+)"[,)](?:\s*"(ssm|service-quotas)")?', text
+            r'\.(?:call|pages|ask_only|_call_with_group)\(\s*"(\w+)"[,)](?:\s*"(ssm|service-quotas)")?', text
         )
         for operation, service in calls:
             name = "".join(word.capitalize() for word in operation.split("_"))

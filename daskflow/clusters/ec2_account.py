@@ -41,6 +41,8 @@ _FULL = frozenset(
 _QUOTA = frozenset(
     {"VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded", "VolumeLimitExceeded"}
 )
+WOULD_BE_DONE = "DryRunOperation"
+"""The code with which EC2 refuses what it was only asked about, and would have done."""
 _DENIED = frozenset({"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"})
 
 
@@ -90,6 +92,14 @@ class Account:
             raise ClusterError(f"AWS in {self.region} can't be asked: {error}") from error
         return answer
 
+    def ask_only(self, operation: str, **arguments: Any) -> None:
+        """Ask EC2 whether it would carry out an operation, which it does not. Raises :class:`Refused` if it would not."""
+        try:
+            self.call(operation, DryRun=True, **arguments)
+        except Refused as error:
+            if error.code != WOULD_BE_DONE:
+                raise
+
     def pages(self, operation: str, result: str, **arguments: Any) -> list[dict[str, Any]]:
         """All of what an operation of EC2 lists."""
         found: list[dict[str, Any]] = []
@@ -121,6 +131,7 @@ class Refused(ClusterError):
     def __init__(self, operation: str, code: str, message: str, region: str) -> None:
         super().__init__(_told(operation, code, message, region))
         self.code = code
+        self.is_denial = code in _DENIED
 
 
 def _told(operation: str, code: str, message: str, region: str) -> str:

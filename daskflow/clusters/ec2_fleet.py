@@ -39,8 +39,6 @@ GONE_SECONDS = 300
 LISTED_SECONDS = 60
 """EC2 may take so long until it lists what was made."""
 CONNECT_SECONDS = 3
-WOULD_BE_DONE = "DryRunOperation"
-"""The code with which EC2 refuses what it was only asked about, and would have done."""
 LEFT_ALONE = timedelta(hours=1)
 """A security group without machines that is younger may be that of a cluster which somebody is just starting."""
 
@@ -245,7 +243,7 @@ class Fleet:
         command = ec2_boot.worker_command("tls://203.0.113.100:8786", "name", 1)
         request = self._request(role, "name", command)
         request["NetworkInterfaces"][0].pop("Groups")
-        self._ask_only("run_instances", request)
+        self.account.ask_only("run_instances", **request)
 
     def _request(self, role: str, name: str, command: Sequence[str]) -> dict[str, Any]:
         """What is asked of EC2 for a machine."""
@@ -312,14 +310,7 @@ class Fleet:
 
     def may_make_group(self) -> None:
         """Ask EC2 whether it would make a security group, without making it. Raises :class:`ClusterError` if not."""
-        self._ask_only("create_security_group", self._group_request())
-
-    def _ask_only(self, operation: str, request: Mapping[str, Any]) -> None:
-        try:
-            self.account.call(operation, DryRun=True, **request)
-        except Refused as error:
-            if error.code != WOULD_BE_DONE:
-                raise
+        self.account.ask_only("create_security_group", **self._group_request())
 
     def _group_request(self) -> dict[str, Any]:
         return {
@@ -339,7 +330,7 @@ class Fleet:
 
         _to_the_end(make)
         among = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": self._group}]}
-        rules = [among, _to_scheduler(allowed)] if allowed else [among]
+        rules = [among, to_scheduler(allowed)] if allowed else [among]
         self._call_with_group(
             "authorize_security_group_ingress", {"GroupId": self._group, "IpPermissions": rules}
         )
@@ -489,7 +480,7 @@ class Cluster:
     def end(self, account: Account) -> None:
         """End its machines, and remove its security group. Raises :class:`ClusterError`."""
         terminate(account, self.machines)
-        for group in _groups(account, self.id):
+        for group in groups_of(account, self.id):
             remove_group(account, group["GroupId"])
 
 
@@ -524,11 +515,12 @@ def _cluster(machines: Sequence[dict[str, Any]]) -> Cluster:
     )
 
 
-def _groups(account: Account, id: str = "", **tags: str) -> list[dict[str, Any]]:  # noqa: A002 - that is what it is
+def groups_of(account: Account, id: str = "", **tags: str) -> list[dict[str, Any]]:  # noqa: A002 - that is what it is
+    """The security groups that have daskflow's mark, of one cluster if ``id`` says which, and these tags."""
     return account.pages("describe_security_groups", "SecurityGroups", Filters=ec2_account.tagged(id, **tags))
 
 
-def _to_scheduler(blocks: Sequence[str]) -> dict[str, Any]:
+def to_scheduler(blocks: Sequence[str]) -> dict[str, Any]:
     """A rule of a security group by which these addresses reach the scheduler's port."""
     rule: dict[str, Any] = {"IpProtocol": "tcp", "FromPort": PORT, "ToPort": PORT}
     for block in blocks:
@@ -539,12 +531,12 @@ def _to_scheduler(blocks: Sequence[str]) -> dict[str, Any]:
 
 def admit(account: Account, cluster: Cluster, block: str) -> None:
     """Let an address reach the scheduler of a cluster whose security group is ours."""
-    for group in _groups(account, cluster.id):
+    for group in groups_of(account, cluster.id):
         try:
             account.call(
                 "authorize_security_group_ingress",
                 GroupId=group["GroupId"],
-                IpPermissions=[_to_scheduler([block])],
+                IpPermissions=[to_scheduler([block])],
             )
         except Refused as error:
             if error.code != "InvalidPermission.Duplicate":
@@ -583,7 +575,7 @@ def remove_group(account: Account, group: str) -> None:
 
 def remove_abandoned_groups(account: Account) -> list[str]:
     """Remove the security groups of clusters that have no machine, as after a driver was killed; returns them."""
-    groups = _groups(account)
+    groups = groups_of(account)
     in_use = {tags_of(each)[MARK] for each in account.instances()} if groups else set()
     return _remove(
         [each for each in groups if tags_of(each)[MARK] not in in_use and _age(each) > LEFT_ALONE], account
@@ -595,7 +587,7 @@ def remove_groups_of(account: Account, owner: str) -> list[str]:
 
     However young one is: who ends all of his clusters ends those that he is just starting too.
     """
-    groups = _groups(account, owner=as_tag(owner))
+    groups = groups_of(account, owner=as_tag(owner))
     in_use = {tags_of(each)[MARK] for each in account.instances(states=STAYING)} if groups else set()
     return _remove([each for each in groups if tags_of(each)[MARK] not in in_use], account)
 
