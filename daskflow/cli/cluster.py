@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,16 +36,27 @@ def cluster() -> None:
 
 @cluster.command()
 @click.argument("name")
-def check(name: str) -> int:
-    """See whether a profile fits the account: permissions, quota, subnet, image. Nothing is started."""
-    from daskflow.clusters.ec2_check import findings
+@click.option(
+    "--json", "as_json", is_flag=True, help="An object a line: what, state (ok, unknown, failed), found."
+)
+def check(name: str, as_json: bool) -> int:
+    """See whether a profile fits the account: permissions, quota, subnet, image. Nothing is started.
+
+    A line that begins with ? tells of something that is not known; the check succeeds if none begins with FAILED.
+    """
+    from daskflow.clusters import ec2_check
 
     profile = _profile(name)
-    is_good = True
-    for what, found, as_it_should in findings(_account(profile), profile, _user()):
-        is_good &= as_it_should
-        click.echo(f"{'ok    ' if as_it_should else 'FAILED'}  {what}: {found}")
-    return 0 if is_good else 1
+    signs = {ec2_check.OK: "ok", ec2_check.UNKNOWN: "?", ec2_check.FAILED: "FAILED"}
+    states = set()
+    for each in ec2_check.findings(_account(profile), profile, _user()):
+        states.add(each.state)
+        click.echo(
+            json.dumps(dataclasses.asdict(each))
+            if as_json
+            else f"{signs[each.state]:6}  {each.what}: {each.found}"
+        )
+    return 1 if ec2_check.FAILED in states else 0
 
 
 @cluster.command()
@@ -149,7 +162,8 @@ def down(name: str | None, every: bool, owner: str | None, region: str | None) -
 
     if (name is None) == (not every):
         raise click.UsageError("Give either the NAME of a cluster, or --all.")
-    wanted = {"owner": owner or _user()} if every else {"cluster": str(name), "shared": "yes"}
+    whose = owner or _user()
+    wanted = {"owner": ec2_fleet.as_tag(whose)} if every else {"cluster": str(name), "shared": "yes"}
     number = 0
     for region_name in _regions(region):
         account = _in_region(region_name)
@@ -157,12 +171,13 @@ def down(name: str | None, every: bool, owner: str | None, region: str | None) -
             each.end(account)
             number += 1
             click.echo(f"The cluster '{each.name}' of {each.owner} has ended: {len(each.machines)} machines.")
-        for group in ec2_fleet.remove_abandoned_groups(account):
+        own = ec2_fleet.remove_groups_of(account, whose) if every else []
+        for group in own + ec2_fleet.remove_abandoned_groups(account):
             click.echo(f"The security group {group} was left by a cluster that is gone; it is removed.")
     if not number and not every:
         raise ClusterError(f"No cluster '{name}' is up.")
     if not number:
-        click.echo(f"There is no cluster of {wanted['owner']}.")
+        click.echo(f"There is no cluster of {whose}.")
 
 
 def _profile(name: str) -> Ec2Profile:

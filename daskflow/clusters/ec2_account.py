@@ -41,6 +41,8 @@ _FULL = frozenset(
 _QUOTA = frozenset(
     {"VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded", "VolumeLimitExceeded"}
 )
+WOULD_BE_DONE = "DryRunOperation"
+"""The code with which EC2 refuses what it was only asked about, and would have done."""
 _DENIED = frozenset({"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"})
 
 
@@ -90,6 +92,14 @@ class Account:
             raise ClusterError(f"AWS in {self.region} can't be asked: {error}") from error
         return answer
 
+    def ask_only(self, operation: str, **arguments: Any) -> None:
+        """Ask EC2 whether it would carry out an operation, which it does not. Raises :class:`Refused` if it would not."""
+        try:
+            self.call(operation, DryRun=True, **arguments)
+        except Refused as error:
+            if error.code != WOULD_BE_DONE:
+                raise
+
     def pages(self, operation: str, result: str, **arguments: Any) -> list[dict[str, Any]]:
         """All of what an operation of EC2 lists."""
         found: list[dict[str, Any]] = []
@@ -121,6 +131,7 @@ class Refused(ClusterError):
     def __init__(self, operation: str, code: str, message: str, region: str) -> None:
         super().__init__(_told(operation, code, message, region))
         self.code = code
+        self.is_denial = code in _DENIED
 
 
 def _told(operation: str, code: str, message: str, region: str) -> str:
@@ -321,38 +332,3 @@ def own_public_address(page: str = ADDRESS_OF_CALLER) -> str:
             f"Which address may reach the scheduler is not known: {page} does not say yours ({error}). Set allow in the profile, "
             'such as allow = "203.0.113.7/32".'
         ) from error
-
-
-def check_group(account: Account, profile: Ec2Profile, where: Place) -> None:
-    """See that the profile's security group is there and no more open than the profile says in so many words.
-
-    Raises :class:`ClusterError` if not.
-    """
-    try:
-        [group] = account.call("describe_security_groups", GroupIds=[profile.security_group])[
-            "SecurityGroups"
-        ]
-    except Refused as error:
-        if not error.code.startswith("InvalidGroup"):
-            raise
-        raise ClusterError(
-            f"Profile '{profile.name}': there is no security group {profile.security_group} in {account.region}."
-        ) from error
-    if group["VpcId"] != where.vpc:
-        raise ClusterError(
-            f"Profile '{profile.name}': the security group {profile.security_group} is of {group['VpcId']}, the subnet of {where.vpc}."
-        )
-    for rule in group["IpPermissions"]:
-        blocks = [each["CidrIp"] for each in rule["IpRanges"]] + [
-            each["CidrIpv6"] for each in rule.get("Ipv6Ranges", ())
-        ]
-        for block in blocks:
-            if block in ("0.0.0.0/0", "::/0") and block not in (profile.allow or ()):
-                raise ClusterError(
-                    f"Profile '{profile.name}': the security group {profile.security_group} lets everybody in ({block}, "
-                    f'{_ports(rule)}). Close it, or say allow = "{block}" if that is what you want.'
-                )
-
-
-def _ports(rule: Mapping[str, Any]) -> str:
-    return f"port {rule['FromPort']} to {rule['ToPort']}" if "FromPort" in rule else "all ports"

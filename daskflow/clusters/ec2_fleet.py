@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from daskflow.clusters import ec2_account, ec2_boot
+from daskflow.clusters import ec2_account, ec2_boot, ec2_groups
 from daskflow.clusters.ec2_account import ALIVE, MARK, PORT, Refused, tags_of
 from daskflow.errors import ClusterError
 from daskflow.task.certificate import self_signed
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SCHEDULER, WORKER = "scheduler", "worker"
+STAYING = tuple(state for state in ALIVE if state != "shutting-down")
+"""States of an instance that nobody has told to end."""
 GONE_SECONDS = 300
 """How long machines may take to end, once they were told to."""
 LISTED_SECONDS = 60
 """EC2 may take so long until it lists what was made."""
 CONNECT_SECONDS = 3
-WOULD_BE_DONE = "DryRunOperation"
-"""The code with which EC2 refuses what it was only asked about, and would have done."""
 LEFT_ALONE = timedelta(hours=1)
-"""A security group without machines that is younger may be that of a cluster which is just being started."""
+"""A security group without machines that is younger may be that of a cluster which somebody is just starting."""
 
 
 class Fleet:
@@ -96,7 +96,7 @@ class Fleet:
         self.look_up()
         self.see_that_there_is_room(workers + 1, f"A scheduler and {_count(workers)}")
         if self._group:
-            ec2_account.check_group(self.account, self.profile, self.place)
+            ec2_groups.check_group(self.account, self.profile, self.place)
         else:
             with contextlib.suppress(ClusterError):  # what others left must not keep this one from starting
                 remove_abandoned_groups(self.account)
@@ -136,7 +136,7 @@ class Fleet:
 
     def room(self) -> int:
         """How many more machines there may be, by what EC2 says is there."""
-        there = self.account.instances(cluster=self.profile.name, owner=_as_tag(self.owner))
+        there = self.account.instances(cluster=self.profile.name, owner=as_tag(self.owner))
         known = {each["InstanceId"] for each in there}
         with self._change:
             known |= {
@@ -191,19 +191,25 @@ class Fleet:
         with self._change:
             self._ended = True
             self._change.wait_for(lambda: self._starting == 0)
+        again = f"'daskflow cluster down --all --region {self.account.region}'"
         try:
             self._terminate(self._there())
             self._wait_until_gone()
-            if self._group and self._owns_group:
-                remove_group(self.account, self._group)
-                self._group = None
         except ClusterError as error:
             left = ", ".join(self._started) or "none"
             raise ClusterError(
-                f"The cluster could not be ended: {error.message} Machines that may be left: {left}; security group: "
-                f"{self._group}. 'daskflow cluster down --all' tries again. The machines end by themselves once their scheduler was idle for "
-                f"{self.profile.idle_timeout} seconds."
+                f"The cluster could not be ended: {error.message} Machines that may be left: {left}; security group: {self._group}. "
+                f"{again} tries again. The machines end by themselves once their scheduler was idle for {self.profile.idle_timeout} seconds."
             ) from error
+        if self._group is None or not self._owns_group:
+            return
+        try:
+            remove_group(self.account, self._group)
+        except ClusterError as error:
+            raise ClusterError(
+                f"The machines have ended, their security group {self._group} is left: {error.message} {again} removes it."
+            ) from error
+        self._group = None
 
     def _launch(self, role: str, name: str, command: Sequence[str]) -> dict[str, Any]:
         request = self._request(role, name, command)
@@ -237,7 +243,7 @@ class Fleet:
         command = ec2_boot.worker_command("tls://203.0.113.100:8786", "name", 1)
         request = self._request(role, "name", command)
         request["NetworkInterfaces"][0].pop("Groups")
-        self._ask_only("run_instances", request)
+        self.account.ask_only("run_instances", **request)
 
     def _request(self, role: str, name: str, command: Sequence[str]) -> dict[str, Any]:
         """What is asked of EC2 for a machine."""
@@ -293,7 +299,7 @@ class Fleet:
             "Name": f"daskflow-{self.profile.name}-{name}",
             MARK: self.id,
             f"{MARK}:cluster": self.profile.name,
-            f"{MARK}:owner": _as_tag(self.owner),
+            f"{MARK}:owner": as_tag(self.owner),
             f"{MARK}:role": role,
             f"{MARK}:name": name,
             f"{MARK}:shared": "yes" if self.shared else "no",
@@ -304,14 +310,7 @@ class Fleet:
 
     def may_make_group(self) -> None:
         """Ask EC2 whether it would make a security group, without making it. Raises :class:`ClusterError` if not."""
-        self._ask_only("create_security_group", self._group_request())
-
-    def _ask_only(self, operation: str, request: Mapping[str, Any]) -> None:
-        try:
-            self.account.call(operation, DryRun=True, **request)
-        except Refused as error:
-            if error.code != WOULD_BE_DONE:
-                raise
+        self.account.ask_only("create_security_group", **self._group_request())
 
     def _group_request(self) -> dict[str, Any]:
         return {
@@ -331,7 +330,7 @@ class Fleet:
 
         _to_the_end(make)
         among = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": self._group}]}
-        rules = [among, _to_scheduler(allowed)] if allowed else [among]
+        rules = [among, to_scheduler(allowed)] if allowed else [among]
         self._call_with_group(
             "authorize_security_group_ingress", {"GroupId": self._group, "IpPermissions": rules}
         )
@@ -354,16 +353,16 @@ class Fleet:
     def _see_that_scheduler_lives(self) -> None:
         if SCHEDULER not in self._roles():
             raise ClusterError(
-                f"The scheduler's machine ended while it started: does the image {self.profile.image} exist, can the machine get it, "
-                f"and has it Dask?{self._output(SCHEDULER)}"
+                f"The scheduler's machine ended while it started: {ec2_boot.what_is_wrong(self.profile, self.kinds[0])}"
+                f"{self._output(SCHEDULER)}"
             )
 
     def see_that_workers_live(self) -> None:
         """Raises :class:`ClusterError` if no worker's machine is there any more."""
         if WORKER not in self._roles():
             raise ClusterError(
-                f"The workers' machines ended before they joined the scheduler: is the image {self.profile.image} made for "
-                f"{self.profile.worker_instance_type}, and has it Dask?{self._output(WORKER)}"
+                "The workers' machines ended before they joined the scheduler: "
+                f"{ec2_boot.what_is_wrong(self.profile, self.kinds[1])}{self._output(WORKER)}"
             )
 
     def _roles(self) -> set[str]:
@@ -481,14 +480,14 @@ class Cluster:
     def end(self, account: Account) -> None:
         """End its machines, and remove its security group. Raises :class:`ClusterError`."""
         terminate(account, self.machines)
-        for group in _groups(account, self.id):
+        for group in groups_of(account, self.id):
             remove_group(account, group["GroupId"])
 
 
 def clusters(account: Account, **tags: str) -> list[Cluster]:
     """The clusters that have a machine with these tags, the oldest first."""
     by_id: dict[str, list[dict[str, Any]]] = {}
-    for machine in account.instances(states=("pending", "running", "stopping", "stopped"), **tags):
+    for machine in account.instances(states=STAYING, **tags):
         by_id.setdefault(tags_of(machine)[MARK], []).append(machine)
     found = [_cluster(machines) for machines in by_id.values()]
     return sorted(found, key=lambda cluster: (cluster.created, cluster.id))
@@ -516,11 +515,12 @@ def _cluster(machines: Sequence[dict[str, Any]]) -> Cluster:
     )
 
 
-def _groups(account: Account, id: str = "") -> list[dict[str, Any]]:  # noqa: A002 - that is what it is
-    return account.pages("describe_security_groups", "SecurityGroups", Filters=ec2_account.tagged(id))
+def groups_of(account: Account, id: str = "", **tags: str) -> list[dict[str, Any]]:  # noqa: A002 - that is what it is
+    """The security groups that have daskflow's mark, of one cluster if ``id`` says which, and these tags."""
+    return account.pages("describe_security_groups", "SecurityGroups", Filters=ec2_account.tagged(id, **tags))
 
 
-def _to_scheduler(blocks: Sequence[str]) -> dict[str, Any]:
+def to_scheduler(blocks: Sequence[str]) -> dict[str, Any]:
     """A rule of a security group by which these addresses reach the scheduler's port."""
     rule: dict[str, Any] = {"IpProtocol": "tcp", "FromPort": PORT, "ToPort": PORT}
     for block in blocks:
@@ -531,12 +531,12 @@ def _to_scheduler(blocks: Sequence[str]) -> dict[str, Any]:
 
 def admit(account: Account, cluster: Cluster, block: str) -> None:
     """Let an address reach the scheduler of a cluster whose security group is ours."""
-    for group in _groups(account, cluster.id):
+    for group in groups_of(account, cluster.id):
         try:
             account.call(
                 "authorize_security_group_ingress",
                 GroupId=group["GroupId"],
-                IpPermissions=[_to_scheduler([block])],
+                IpPermissions=[to_scheduler([block])],
             )
         except Refused as error:
             if error.code != "InvalidPermission.Duplicate":
@@ -575,18 +575,31 @@ def remove_group(account: Account, group: str) -> None:
 
 def remove_abandoned_groups(account: Account) -> list[str]:
     """Remove the security groups of clusters that have no machine, as after a driver was killed; returns them."""
-    groups = _groups(account)
-    if not groups:
-        return []
-    in_use = {tags_of(each)[MARK] for each in account.instances()}
-    removed = []
+    groups = groups_of(account)
+    in_use = {tags_of(each)[MARK] for each in account.instances()} if groups else set()
+    return _remove(
+        [each for each in groups if tags_of(each)[MARK] not in in_use and _age(each) > LEFT_ALONE], account
+    )
+
+
+def remove_groups_of(account: Account, owner: str) -> list[str]:
+    """Remove the security groups of all clusters of somebody whose machines have ended, or are ending; returns them.
+
+    However young one is: who ends all of his clusters ends those that he is just starting too.
+    """
+    groups = groups_of(account, owner=as_tag(owner))
+    in_use = {tags_of(each)[MARK] for each in account.instances(states=STAYING)} if groups else set()
+    return _remove([each for each in groups if tags_of(each)[MARK] not in in_use], account)
+
+
+def _remove(groups: Sequence[Mapping[str, Any]], account: Account) -> list[str]:
     for each in groups:
-        tags = tags_of(each)
-        created = datetime.fromisoformat(tags[f"{MARK}:created"])
-        if tags[MARK] not in in_use and datetime.now(UTC) - created > LEFT_ALONE:
-            remove_group(account, each["GroupId"])
-            removed.append(each["GroupId"])
-    return removed
+        remove_group(account, each["GroupId"])
+    return [each["GroupId"] for each in groups]
+
+
+def _age(group: Mapping[str, Any]) -> timedelta:
+    return datetime.now(UTC) - datetime.fromisoformat(tags_of(group)[f"{MARK}:created"])
 
 
 def console_output(account: Account, machine: str) -> str:
@@ -641,6 +654,6 @@ def _growing(first: float, most: float) -> Iterator[float]:
         yield min(first * math.pow(1.5, min(power, 50)), most)
 
 
-def _as_tag(text: str) -> str:
+def as_tag(text: str) -> str:
     """As the value of a tag may be written."""
     return re.sub(r"[^\w .:/=+@-]", "_", text)[:256] or "_"

@@ -84,7 +84,7 @@ def wait_for_a_worker(client: Any, fleet: Fleet) -> None:
             return
     raise ClusterError(
         f"No worker joined the scheduler within {fleet.profile.start_timeout} seconds (start_timeout). Do the machines of the "
-        "security group reach each other, and the registry that has the image?"
+        f"security group reach each other{', and the registry that has the image' if fleet.profile.image else ''}?"
     )
 
 

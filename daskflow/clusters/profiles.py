@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from daskflow import settings
+from daskflow.clusters.openness import parts_of_the_world
 from daskflow.errors import ClusterError, SettingsError
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 EC2 = "ec2"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 """What a profile may be called: its name becomes a part of names in EC2."""
+PYTHON = "/opt/daskflow/bin/python"
+"""Where a machine image has its Python that was made as deploy/ says."""
+CONFIGURATION = "DASK_INTERNAL_INHERIT_CONFIG"
+"""The variable in which Dask's processes find a configuration. It has the cluster's key, so it stands in no command line."""
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _SECRETS = re.compile(r"AWS_(SECRET_ACCESS_KEY|SESSION_TOKEN|ACCESS_KEY_ID)", re.IGNORECASE)
 
@@ -52,9 +57,11 @@ class Ec2Profile:
     max_machines
         How many machines of this profile one person may have at once, schedulers included, as EC2 counts them.
     image
-        A container image that has Python, daskflow and the flow's libraries.
+        A container image that has Python, daskflow and the flow's libraries; None if the machine image has them itself.
     ami
-        A machine image that has Docker and cloud-init; None for Amazon's own for containers.
+        A machine image that has cloud-init, and Docker if there is an ``image``; None for Amazon's own for containers.
+    python
+        The interpreter of a machine image that has the libraries itself.
     subnet
         None for one of the default VPC in whose zone there are machines of these types.
     security_group
@@ -77,7 +84,7 @@ class Ec2Profile:
     """
 
     name: str
-    image: str
+    image: str | None = None
     region: str | None = None
     scheduler_instance_type: str = "m6i.large"
     worker_instance_type: str = "m6i.xlarge"
@@ -85,6 +92,7 @@ class Ec2Profile:
     max_workers: int = 4
     max_machines: int = 0
     ami: str | None = None
+    python: str = PYTHON
     subnet: str | None = None
     security_group: str | None = None
     allow: tuple[str, ...] | None = None
@@ -175,10 +183,16 @@ def _ec2_profile(name: str, where: str, values: dict[str, Any]) -> Ec2Profile:
         except (TypeError, ValueError) as error:
             said = f" ({error})" if str(error) else ""
             raise SettingsError(f"{where}: {key} is {value!r}; expected {expected}{said}.") from None
-    if "image" not in found:
+    if "image" not in found and "ami" not in found:
         raise ClusterError(
-            f"{where} says no image: the container image that scheduler and workers run, with Python, daskflow and the flow's "
-            'libraries (deploy/ has a recipe). Say image = "...", or --cluster-option image=...'
+            f"{where} says neither image nor ami: scheduler and workers run in a container image, or on a machine image, that has "
+            'Python, daskflow and the flow\'s libraries (deploy/ has recipes for both). Say image = "..." or ami = "...", or '
+            "--cluster-option image=..."
+        )
+    if "image" in found and "python" in found:
+        raise SettingsError(
+            f"{where} says image and python: a container has its own Python. Leave out python, or image if scheduler and workers are "
+            "to run on the ami itself."
         )
     profile = Ec2Profile(name=name, **found)
     if profile.max_workers < max(profile.min_workers, 1):
@@ -202,6 +216,12 @@ def _text(value: Any) -> str:
     if not value or any(each.isspace() or not each.isprintable() for each in value):
         raise ValueError("it is empty or has blanks")
     return value
+
+
+def _program(value: Any) -> str:
+    if not _text(value).startswith("/"):
+        raise ValueError("from / on")
+    return str(value)
 
 
 def _count(least: int) -> Callable[[Any], int]:
@@ -242,7 +262,13 @@ def _blocks(value: Any) -> tuple[str, ...]:
     each_of = [value] if isinstance(value, str) else value
     if not isinstance(each_of, list):
         raise TypeError
-    return tuple(str(ipaddress.ip_network(_text(each))) for each in each_of)
+    blocks = tuple(str(ipaddress.ip_network(_text(each))) for each in each_of)
+    for everybody in parts_of_the_world(blocks):
+        if everybody not in blocks:
+            raise ValueError(
+                f'they are a large part of the internet; say "{everybody}" if that is what you want'
+            )
+    return blocks
 
 
 def _variables(value: Any) -> dict[str, str]:
@@ -253,6 +279,8 @@ def _variables(value: Any) -> dict[str, str]:
             raise ValueError(f"{name!r} is no name of a variable")
         if not isinstance(text, str) or "\0" in text:
             raise ValueError(f"{name} is no text; write it in quotes")
+        if name == CONFIGURATION:
+            raise ValueError(f"{name} is what daskflow tells scheduler and workers")
         if _SECRETS.fullmatch(name):
             raise ValueError(
                 f"{name} would stand in the machines' user data, and outlive the cluster; let iam_instance_profile give them rights"
@@ -267,6 +295,7 @@ _CASTS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "max_workers": ("a whole number from 1", _count(1)),
     "max_machines": ("a whole number from 2", _count(2)),
     "disk": ("a whole number of GB, from 8", _count(8)),
+    "python": ('the path of an interpreter, such as "/opt/daskflow/bin/python"', _program),
     "spot": ("true or false", _truth),
     "private": ("true or false", _truth),
     "idle_timeout": _DURATION,

@@ -14,7 +14,7 @@ import pytest
 
 from daskflow import settings
 from daskflow.clusters import Purpose, open_cluster
-from daskflow.clusters.profiles import ClassProfile, Ec2Profile, find
+from daskflow.clusters.profiles import PYTHON, ClassProfile, Ec2Profile, find
 from daskflow.errors import ClusterError, DaskflowException, SettingsError
 
 ROOT = str(Path(__file__).parents[2])
@@ -99,8 +99,20 @@ def test_ec2_needs_no_table_if_the_options_say_what_has_to_be_said(folder: Path)
 
     assert isinstance(profile, Ec2Profile)
     assert profile.image == "flows:1"
-    with pytest.raises(ClusterError, match="--cluster-option: \\[cluster.ec2\\] says no image"):
+    with pytest.raises(ClusterError, match="--cluster-option: \\[cluster.ec2\\] says neither image nor ami"):
         find("ec2", folder, {})
+
+
+def test_scheduler_and_workers_run_in_a_container_or_on_a_machine_image_that_has_all(folder: Path):
+    container, machine = found(folder, "ec2", image="flows:1"), found(folder, "ec2", ami="ami-1")
+    own = found(folder, "ec2", ami="ami-1", python="/usr/bin/python3.11")
+
+    assert isinstance(container, Ec2Profile)
+    assert isinstance(machine, Ec2Profile)
+    assert isinstance(own, Ec2Profile)
+    assert (container.image, container.ami) == ("flows:1", None)
+    assert (machine.image, machine.ami, machine.python) == (None, "ami-1", PYTHON)
+    assert own.python == "/usr/bin/python3.11"
 
 
 @pytest.mark.parametrize(
@@ -111,16 +123,21 @@ def test_ec2_needs_no_table_if_the_options_say_what_has_to_be_said(folder: Path)
         ('kind = "ec3"', "kind is 'ec3'; expected 'ec2' or 'class'"),
         ("cores = 3", 'says neither kind = "ec2" nor class = "package.module.Class"'),
         ('class = "Cluster"', "class is 'Cluster'; expected \"package.module.Class\""),
-        ('kind = "ec2"', "says no image"),
+        ('kind = "ec2"', "says neither image nor ami: scheduler and workers run in a container image, or on a machine image"),
+        ('kind = "ec2"\nimage = "i"\npython = "/bin/python"', "says image and python: a container has its own Python"),
+        ('kind = "ec2"\nami = "ami-1"\npython = "python"', "python is 'python'; expected the path of an interpreter"),
         ('kind = "ec2"\nimage = "a b"', "image is 'a b'; expected a text (it is empty or has blanks)"),
         ('kind = "ec2"\nimage = "i"\nmax_workers = "3"', "max_workers is '3'; expected a whole number from 1"),
         ('kind = "ec2"\nimage = "i"\nspot = "yes"', "spot is 'yes'; expected true or false"),
         ('kind = "ec2"\nimage = "i"\nidle_timeout = "soon"', "idle_timeout is 'soon'; expected a time, such as"),
         ('kind = "ec2"\nimage = "i"\nlifetime = "90 days"', "from 10 minutes to 30 days"),
         ('kind = "ec2"\nimage = "i"\nallow = "203.0.113.7/8"', "has host bits set"),
+        ('kind = "ec2"\nimage = "i"\nallow = ["0.0.0.0/1", "128.0.0.0/1"]', 'they are a large part of the internet; say "0.0.0.0/0" if that is what you want'),
+        ('kind = "ec2"\nimage = "i"\nallow = "2000::/3"', 'say "::/0"'),
         ('kind = "ec2"\nimage = "i"\nenvironment = { A = 3 }', "A is no text; write it in quotes"),
         ('kind = "ec2"\nimage = "i"\nenvironment = { "A B" = "" }', "'A B' is no name of a variable"),
         ('kind = "ec2"\nimage = "i"\nenvironment = { AWS_SECRET_ACCESS_KEY = "x" }', "let iam_instance_profile give them rights"),
+        ('kind = "ec2"\nimage = "i"\nenvironment = { DASK_INTERNAL_INHERIT_CONFIG = "x" }', "is what daskflow tells scheduler and workers"),
         ('kind = "ec2"\nimage = "i"\nmax_workers = 2\nmin_workers = 3', "max_workers is 2, min_workers 3"),
         ('kind = "ec2"\nimage = "i"\nmin_workers = 4\nmax_machines = 4', "too few for a scheduler and 4 workers"),
     ],

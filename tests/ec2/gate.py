@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
@@ -49,7 +50,12 @@ def gate_before(server: str) -> Iterator[Gate]:
                 gate.asked[action] += 1
                 code = gate.refuses(action, arguments, gate.asked[action])
             if code is not None:
-                return self._answer(400, REFUSAL.format(code, "It is not to be.").encode())
+                said = "It is not to be."
+                is_json = "X-Amz-Target" in self.headers
+                refusal = (
+                    json.dumps({"__type": code, "message": said}) if is_json else REFUSAL.format(code, said)
+                )
+                return self._answer(400, refusal.encode())
             upstream = http.client.HTTPConnection(target.hostname, target.port, timeout=60)
             try:
                 upstream.request("POST", self.path, body, dict(self.headers))

@@ -1,7 +1,8 @@
 """EC2 on this machine: moto answers the calls, and what it takes for instances boots here.
 
 An instance has an address of 127.0.0.0/8, all of which Linux routes to loopback. It boots by running its user data, with programs
-of our own in the place of ``docker`` and ``shutdown``: a container is a process that is bound to the instance's address.
+of our own in the place of ``docker`` and ``shutdown``: a container is a process that is bound to the instance's address. A machine
+image that has its Python itself has a program of ours in the place of that, which does the same.
 """
 
 from __future__ import annotations
@@ -40,6 +41,13 @@ DASK_IMAGE = "registry.example/dask:1"
 """Has Dask, and no daskflow."""
 WITHOUT_DASKFLOW = "import sys\nsys.modules['daskflow'] = None\n"
 
+RUN = f"""
+listens_on = words.index("--dashboard-address") + 1
+words[listens_on] = words[listens_on].replace("127.0.0.1", address)
+host = os.environ["SIMULATED_LISTEN"] if "distributed.cli.dask_scheduler" in words else address
+os.execve({sys.executable!r}, [{sys.executable!r}, *words, "--host", host], environment)
+"""
+"""What the two programs do alike: run ``words`` bound to the instance's address."""
 DOCKER = f"""#!{sys.executable} -SE
 import os, sys
 
@@ -51,8 +59,8 @@ environment |= {{"HOME": os.getcwd(), "TMPDIR": os.getcwd(), "PATH": "/usr/bin:/
 while words[0].startswith("-"):
     word = words.pop(0)
     if word == "--env":
-        name, _, value = words.pop(0).partition("=")
-        environment[name] = value
+        name, is_said, value = words.pop(0).partition("=")
+        environment[name] = value if is_said else os.environ[name]
     else:
         assert word in ("--rm", "--network=host", "--gpus=all"), word
 image, program, *words = words
@@ -63,15 +71,20 @@ if image == {DASK_IMAGE!r}:
         file.write({WITHOUT_DASKFLOW!r})
     environment["PYTHONPATH"] = os.getcwd()
 assert (image in ({IMAGE!r}, {DASK_IMAGE!r}), program) == (True, "python"), (image, program)
-listens_on = words.index("--dashboard-address") + 1
-words[listens_on] = words[listens_on].replace("127.0.0.1", address)
-host = os.environ["SIMULATED_LISTEN"] if "distributed.cli.dask_scheduler" in words else address
-os.execve({sys.executable!r}, [{sys.executable!r}, *words, "--host", host], environment)
-"""
+{RUN}"""
+PYTHON = f"""#!{sys.executable} -SE
+import os, sys
+
+address = os.environ["SIMULATED_ADDRESS"]
+words = sys.argv[1:]
+assert (os.getcwd(), os.environ["TMPDIR"]) == ("/var/tmp", "/var/tmp")
+os.chdir(os.environ["HOME"])  # other machines share the host's
+environment = os.environ | {{"TMPDIR": os.environ["HOME"], "PYTHONPATH": {ROOT!r}}}
+{RUN}"""
 SHUTDOWN = """#!/bin/sh
 case "$2" in
-    now) touch ended; sleep 60;;
-    *) echo "$2" > lifetime;;
+    now) touch "$HOME/ended"; sleep 60;;
+    *) echo "$2" > "$HOME/lifetime";;
 esac
 """
 
@@ -133,9 +146,15 @@ class Cloud:
         self.ami = next(each["ImageId"] for each in images if each["Architecture"] == "x86_64")
         self._programs = self.folder / "bin"
         self._programs.mkdir()
-        for name, text in {"docker": DOCKER, "shutdown": SHUTDOWN, "systemctl": "#!/bin/sh\n"}.items():
-            (self._programs / name).write_text(text)
-            (self._programs / name).chmod(0o755)
+        self.python = self.folder / "image's-$own" / "bin" / "python"
+        self.python.parent.mkdir(parents=True)
+        programs = {"docker": DOCKER, "shutdown": SHUTDOWN, "systemctl": "#!/bin/sh\n"}
+        for path, text in (
+            (self.python, PYTHON),
+            *((self._programs / name, programs[name]) for name in programs),
+        ):
+            path.write_text(text)
+            path.chmod(0o755)
 
     def profile(self, name: str = "ec2", **more: Any) -> dict[str, Any]:
         """What a profile says whose machines start here."""
@@ -150,6 +169,12 @@ class Cloud:
             "max_workers": 1,
             "min_workers": 1,
         } | more
+
+    def profile_of_ami(self, **more: Any) -> dict[str, Any]:
+        """The same of one whose machine image has its Python itself."""
+        values = self.profile(python=str(self.python)) | more
+        del values["image"]
+        return values
 
     def instances(self, *states: str) -> list[dict[str, Any]]:
         """Those in our network."""
@@ -208,6 +233,7 @@ class Cloud:
         machine, address = instance["InstanceId"], instance["PrivateIpAddress"]
         folder = self.folder / machine
         folder.mkdir()
+        (folder / "user-data").touch(0o600)  # as cloud-init has it
         (folder / "user-data").write_bytes(self.user_data(machine))
         environment = ACCOUNT | {
             "AWS_ENDPOINT_URL": self.server,

@@ -102,6 +102,25 @@ def test_a_flow_runs_on_machines_that_are_started_for_it_and_ended_with_it(
     assert cloud.left() == []
 
 
+@pytest.mark.slow
+def test_a_flow_runs_on_machines_whose_image_has_its_python_itself(
+    folder: Path, bucket: Bucket, cloud: Cloud
+):
+    says = 'it\'s "$HOME"\nand `more`'
+    (folder / "daskflow.toml").write_text(toml({"team": cloud.profile_of_ami(environment={"SAYS": says})}))
+
+    done = run(folder, bucket, "--cluster", "team")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    found = Task("F/1/join/0", store=bucket.url()).data
+    assert found.doubles == [0, 2, 4, 6]
+    assert found.said == says
+    assert Path(found.home).parent == cloud.folder
+    assert len(cloud.shown) == 2
+    assert cloud.left() == []
+
+
 def test_a_run_whose_machines_are_refused_ends_with_one_error(
     folder: Path, bucket: Bucket, cloud: Cloud, gate: Gate
 ):

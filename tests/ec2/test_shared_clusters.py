@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from daskflow import Task, default_namespace, namespace
+from daskflow.clusters import ec2_check, ec2_fleet, profiles
+from daskflow.clusters.ec2_account import Account
 from tests.ec2.simulator import PATIENCE, ROOT
 from tests.ec2.tables import toml
 from tests.watching import wait_until
@@ -139,6 +142,25 @@ def test_a_cluster_that_stays_is_looked_at_and_scaled_by_anybody(folder: Path, c
 
 
 @pytest.mark.slow
+def test_machines_whose_image_has_its_python_itself_are_shared_too(
+    folder: Path, bucket: Bucket, cloud: Cloud, every_namespace: None
+):
+    (folder / "daskflow.toml").write_text(toml({"team": cloud.profile_of_ami(max_workers=3)}))
+    tool(folder, "up", "team")
+
+    joined = run(folder, bucket, "bob")
+    output, _ = joined.communicate(timeout=PATIENCE)
+
+    assert joined.returncode == 0, output
+    assert "gets 2" in tool(folder, "scale", "team", "2", user="bob")
+    wait_until(lambda: len(cloud.running("worker")) == 2, PATIENCE)
+    assert "[scheduler]" in tool(folder, "logs", "team")
+    assert f"--- {cloud.running('scheduler')[0].id}" in tool(folder, "logs", "team", "--console")
+    tool(folder, "down", "team")
+    assert cloud.left() == []
+
+
+@pytest.mark.slow
 def test_its_dashboard_is_seen_on_this_machine(folder: Path, cloud: Cloud):
     tool(folder, "up", "team")
 
@@ -212,6 +234,35 @@ def test_a_worker_that_ec2_refuses_ends_what_was_started(folder: Path, cloud: Cl
     assert cloud.left() == []
 
 
+def test_a_security_group_that_could_not_be_removed_goes_when_all_of_its_owner_is_ended(
+    folder: Path, cloud: Cloud, gate: Gate
+):
+    cloud.boots = False
+    refused = {"RunInstances": "VcpuLimitExceeded", "DeleteSecurityGroup": "UnauthorizedOperation"}
+    gate.refuses = lambda action, *_: refused.get(action)
+    output = tool(folder, "up", "team", fails=True)
+    gate.refuses = lambda *_: None
+    [group] = cloud.left()
+    account = Account("us-east-1")
+
+    assert f"The machines have ended, their security group {group} is left: Your AWS credentials" in output
+    assert "'daskflow cluster down --all --region us-east-1' removes it." in output
+    assert ec2_fleet.remove_abandoned_groups(account) == []  # somebody may just be starting it
+    assert group not in tool(folder, "down", "--all", user="bob")
+    assert f"The security group {group} was left" in tool(folder, "down", "--all", "--region", "us-east-1")
+    assert cloud.left() == []
+
+
+@pytest.mark.slow
+def test_the_security_group_of_machines_that_are_there_stays(folder: Path, cloud: Cloud):
+    tool(folder, "up", "team")
+
+    assert ec2_fleet.remove_groups_of(Account("us-east-1"), "ada") == []
+
+    assert "'team' of ada has ended: 2 machines" in tool(folder, "down", "--all")
+    assert cloud.left() == []
+
+
 @pytest.mark.slow
 def test_no_more_workers_are_added_than_may_be(folder: Path, cloud: Cloud):
     configure(folder, cloud, max_machines=3)
@@ -237,6 +288,89 @@ def test_a_profile_is_checked_against_the_account_and_nothing_starts(folder: Pat
     assert "FAILED  security group: Your AWS credentials don't allow ec2:CreateSecurityGroup" in denied
     assert "FAILED  image, types and subnet: " in unfit
     assert "m7g.large is arm64" in unfit
+    assert cloud.shown == set()
+
+
+def checked(folder: Path, user: str = "ada") -> dict[str, ec2_check.Finding]:
+    """What is found, by what it is of."""
+    profile = profiles.find("team", folder, {})
+    assert isinstance(profile, profiles.Ec2Profile)
+    return {each.what: each for each in ec2_check.findings(Account(profile.region), profile, user)}
+
+
+RIGHTS = {
+    "to end machines": "TerminateInstances",
+    "to open the security group": "AuthorizeSecurityGroupIngress",
+    "to remove the security group": "DeleteSecurityGroup",
+}
+
+
+@pytest.mark.parametrize("code", ["UnauthorizedOperation", "InvalidInstanceID.NotFound"])
+def test_rights_that_show_only_on_something_that_is_there_are_not_known_before(
+    folder: Path, cloud: Cloud, gate: Gate, code: str
+):
+    allowed = checked(folder)
+    gate.refuses = lambda action, *_: code if action in RIGHTS.values() else None
+
+    found = checked(folder)
+
+    for what in RIGHTS:
+        thing = "i" if "machines" in what else "sg"
+        words = f"not known: nothing of yours is there to try it on, and of {thing}-00000000000000000 EC2 says {code}"
+        assert allowed[what].state == "ok"
+        assert (found[what].state, found[what].found) == ("unknown", words)
+    assert cloud.left() == []
+
+
+@pytest.mark.slow
+def test_rights_are_tried_on_what_is_there(folder: Path, cloud: Cloud, gate: Gate):
+    tool(folder, "up", "team")
+    there = cloud.left()
+    tried: list[dict[str, str]] = []
+
+    def denies(action: str, arguments: dict[str, str], _: int) -> str | None:
+        if action not in RIGHTS.values():
+            return None
+        tried.append(arguments)
+        return "UnauthorizedOperation"
+
+    gate.refuses = denies
+    ours, others = checked(folder), checked(folder, "bob")
+    gate.refuses = lambda *_: None
+    allowed = checked(folder)
+
+    for what, action in RIGHTS.items():
+        assert ours[what].state == "failed"
+        assert f"don't allow ec2:{action}" in ours[what].found
+        assert others[what].state == "unknown"
+        assert allowed[what].state == "ok"
+    assert {each["DryRun"] for each in tried} == {"true"}
+    assert {each.get("InstanceId.1") or each["GroupId"] for each in tried} <= set(there)
+    assert cloud.left() == there
+    tool(folder, "down", "team")
+
+
+def test_rights_on_a_security_group_of_ones_own_are_not_needed(folder: Path, cloud: Cloud):
+    group = cloud.ec2.create_security_group(GroupName="own", Description="own", VpcId=cloud.vpc)["GroupId"]
+    configure(folder, cloud, security_group=group)
+
+    assert not {"to open the security group", "to remove the security group"} & set(checked(folder))
+
+
+def test_a_quota_that_we_may_not_read_is_not_known_and_no_failure(
+    folder: Path, cloud: Cloud, gate: Gate, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SERVICE_QUOTAS", gate.address)
+    gate.refuses = lambda action, *_: "AccessDeniedException" if "GetServiceQuota" in action else None
+
+    lines = tool(folder, "check", "team").splitlines()
+    objects = [json.loads(line) for line in tool(folder, "check", "team", "--json").splitlines()]
+
+    words = "not known: Your AWS credentials don't allow servicequotas:GetServiceQuota in us-east-1."
+    assert lines[-1].startswith(f"?       quota: {words}")
+    assert objects[-1]["found"].startswith(words)
+    assert (objects[-1]["what"], objects[-1]["state"]) == ("quota", "unknown")
+    assert {each["state"] for each in objects[:-1]} == {"ok"}
     assert cloud.shown == set()
 
 

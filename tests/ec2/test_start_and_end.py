@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import ipaddress
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,10 +18,12 @@ import distributed  # noqa: F401 - has its part of the configuration
 import psutil
 import pytest
 
-from daskflow.clusters import ec2_fleet, open_cluster
-from daskflow.clusters.ec2_account import Account
+from daskflow.clusters import ec2_fleet, ec2_groups, open_cluster
+from daskflow.clusters.ec2_account import Account, Place
+from daskflow.clusters.ec2_boot import credentials_in
+from daskflow.clusters.profiles import Ec2Profile
 from daskflow.errors import ClusterError
-from tests.ec2.simulator import BROKEN_IMAGE, DASK_IMAGE, PATIENCE, ROOT, listening
+from tests.ec2.simulator import BROKEN_IMAGE, DASK_IMAGE, IMAGE, PATIENCE, ROOT, listening
 from tests.ec2.tables import toml
 from tests.watching import wait_until
 
@@ -153,6 +156,41 @@ def test_an_image_that_runs_no_scheduler_is_told_before_the_time_is_over(opened:
     assert cloud.left() == []
 
 
+def test_a_machine_image_that_has_no_such_python_is_told(opened: Opened, cloud: Cloud):
+    nothing = "/opt/nothing/bin/python"
+
+    message = not_opened(opened(image=None, python=nothing, start_timeout="100 seconds"))
+
+    assert (
+        f"has the machine image {cloud.ami} a Python with Dask, {nothing}, that runs on t3.small?" in message
+    )
+    assert cloud.left() == []
+
+
+@pytest.mark.parametrize("image", ["container", "machine"])
+def test_the_clusters_key_stands_where_only_the_machines_owner_reads(
+    opened: Opened, cloud: Cloud, image: str
+):
+    profile = {"image": IMAGE} if image == "container" else {"image": None, "python": str(cloud.python)}
+
+    with opened(**profile) as client:
+        assert client.submit(lambda: 7).result(60) == 7
+        scripts = [cloud.user_data(each.id).decode() for each in cloud.running()]
+        processes = [process for machine in cloud.running() for process in machine.processes()]
+        lines = [" ".join(process.cmdline()) for process in processes]
+        files = [each for each in cloud.folder.rglob("*") if each.is_file() and each.stat().st_mode & 0o044]
+        contents = [each.read_bytes() for each in files]
+
+    assert len({credentials_in(each) for each in scripts}) == 1
+    key = credentials_in(scripts[0]).key.splitlines()[1]
+    secrets = [key, *(re.findall(r"DASK_INTERNAL_INHERIT_CONFIG=(\S+)", " ".join(scripts)))]
+    assert len(processes) >= 4
+    assert len(secrets) == 3
+    assert not [line for line in lines if any(each in line for each in secrets)]
+    assert not [content for content in contents if any(each.encode() in content for each in secrets)]
+    assert cloud.left() == []
+
+
 def test_an_image_without_daskflow_is_told(opened: Opened, cloud: Cloud):
     message = not_opened(opened(image=DASK_IMAGE))
 
@@ -245,6 +283,59 @@ def test_a_security_group_that_lets_everybody_in_is_refused_unless_the_profile_s
 
     assert "lets everybody in (0.0.0.0/0, port 8786 to 8787)" in message
     assert [each["GroupId"] for each in cloud.groups()] == [group]  # it is not ours to remove
+
+
+def own_group(cloud: Cloud, *rules: dict[str, Any]) -> str:
+    group: str = cloud.ec2.create_security_group(GroupName="own", Description="own", VpcId=cloud.vpc)[
+        "GroupId"
+    ]
+    for rule in rules:
+        permission = {"IpProtocol": "tcp", "FromPort": 8786, "ToPort": 8786} | rule
+        cloud.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[permission])
+    return group
+
+
+def prefix_list(cloud: Cloud, *blocks: str) -> dict[str, Any]:
+    made = cloud.ec2.create_managed_prefix_list(
+        PrefixListName="own", MaxEntries=9, AddressFamily="IPv4", Entries=[{"Cidr": each} for each in blocks]
+    )
+    return {"PrefixListIds": [{"PrefixListId": made["PrefixList"]["PrefixListId"]}]}
+
+
+def addresses(*blocks: str, **more: Any) -> dict[str, Any]:
+    return {"IpRanges": [{"CidrIp": each} for each in blocks]} | more
+
+
+def test_the_world_in_pieces_is_the_world(opened: Opened, cloud: Cloud):
+    group = own_group(cloud, addresses("16.0.0.0/8"), addresses("17.0.0.0/8", FromPort=8000, ToPort=9000))
+
+    message = not_opened(opened(security_group=group))
+
+    words = (
+        "lets a large part of the internet in (16.0.0.0/8, 17.0.0.0/8, port 8786 to 8786, port 8000 to 9000)"
+    )
+    assert words in message
+    assert 'say allow = "0.0.0.0/0" if that is what you want' in message
+
+
+def test_what_a_prefix_list_lets_in_counts(opened: Opened, cloud: Cloud, gate: Gate):
+    wide, narrow = prefix_list(cloud, "0.0.0.0/1", "203.0.113.7/32"), prefix_list(cloud, "203.0.113.7/32")
+    group = own_group(cloud, wide)
+    message = not_opened(opened(security_group=group))
+    cloud.ec2.delete_security_group(GroupId=group)
+
+    group = own_group(cloud, narrow)
+    profile = Ec2Profile(name="team", image=IMAGE, security_group=group)
+    ec2_groups.check_group(Account(None), profile, Place(cloud.subnet, cloud.vpc, ""))
+    gate.refuses = lambda action, *_: (
+        "UnauthorizedOperation" if action == "GetManagedPrefixListEntries" else None
+    )
+    denied = not_opened(opened(security_group=group))
+
+    assert "lets a large part of the internet in (0.0.0.0/1, 203.0.113.7/32, port 8786 to 8786)" in message
+    name = narrow["PrefixListIds"][0]["PrefixListId"]
+    assert f"whom the security group {group} lets in by its prefix list {name} is not known" in denied
+    assert "don't allow ec2:GetManagedPrefixListEntries" in denied
 
 
 @pytest.mark.parametrize(
