@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
+import secrets
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,8 @@ from daskflow.errors import CommandException
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from daskflow.store.packages import Package
 
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
@@ -28,7 +32,7 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
     "folder",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Write the files there; what is there stays as it is.",
+    help="Write the files there: a folder that is empty, or not there yet.",
 )
 @click.option("--datastore", "--datastore-root", metavar="DIR", help="Where results are kept.")
 @click.option("--json", "as_json", is_flag=True, help="For a program: {path: source}.")
@@ -40,13 +44,14 @@ def code(run: str, other: str | None, folder: Path | None, datastore: str | None
     if sum([other is not None, folder is not None, as_json]) > 1:
         raise click.UsageError("--diff, --save and --json exclude one another.")
     store = settings.datastore_root(settings.load(), option=datastore)
-    files = _files_of(run, store)
+    package = _package_of(run, store)
+    files = package.files
     if as_json:
         click.echo(json.dumps({path: _text(content) for path, content in files.items()}))
     elif folder is not None:
-        _save(files, folder)
+        _save(package, folder)
     elif other is not None:
-        before = _files_in(Path(other), files) if Path(other).is_dir() else _files_of(other, store)
+        before = _files_in(Path(other), files) if Path(other).is_dir() else _package_of(other, store).files
         for line in _changes(before, files, other, run):
             click.secho(line, fg=_COLOURS.get(line[:1]))
     else:
@@ -59,12 +64,16 @@ def _text(content: bytes) -> str:
     return content.decode("utf-8", "replace")
 
 
-def _files_of(run: str, store: str) -> dict[str, bytes]:
+def _package_of(run: str, store: str) -> Package:
     from daskflow.client import Run
     from daskflow.client.namespaces import namespace
+    from daskflow.store.runs import RunStore
+    from daskflow.store.sessions import last_session, snapshot_of
+    from daskflow.store.storage import storage_at
 
     namespace(None)  # who names a run may read it
-    return Run(run, store=store).code_files
+    found = RunStore(storage_at(store), *Run(run, store=store).pathspec.split("/"))
+    return found.package(snapshot_of(found, last_session(found)))
 
 
 def _files_in(folder: Path, wanted: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -85,15 +94,24 @@ def _changes(before: Mapping[str, bytes], after: Mapping[str, bytes], old: str, 
         yield from difflib.unified_diff(was, now, names[0], names[1], lineterm="")
 
 
-def _save(files: Mapping[str, bytes], folder: Path) -> None:
-    there = [path for path in files if (folder / path).exists()]
-    if there:
-        raise CommandException(f"{folder / there[0]} is there already. Choose another folder.")
-    for path, content in files.items():
-        place = folder / path
+def _save(package: Package, folder: Path) -> None:
+    """Write the files into a folder that is empty or not there yet: all of them or, after an error, none."""
+    place = folder.resolve()
+    new = place.with_name(f"{place.name}.{secrets.token_hex(4)}")
+    try:
+        if place.exists() and (place == Path.cwd() or any(place.iterdir())):
+            raise CommandException(
+                f"{folder} is not empty, or is the folder you are in. Choose one that is empty, or not there yet."
+            )
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(content)
-        except OSError as error:
-            raise click.FileError(str(place), error.strerror) from error
-    click.echo(f"{len(files)} files are in {folder}.", err=True)
+            for path, content in package.files.items():
+                (new / path).parent.mkdir(parents=True, exist_ok=True)
+                (new / path).touch(0o777 if path in package.programs else 0o666)
+                (new / path).write_bytes(content)
+            new.rename(place)
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise CommandException(f"The files can't be written to {folder}: {error.strerror}.") from error
+    click.echo(f"{len(package.files)} files are in {folder}.", err=True)

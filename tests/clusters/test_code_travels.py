@@ -328,6 +328,8 @@ def test_the_files_of_a_run_are_given_back(cluster: Cluster, folder: Path, tmp_p
     assert Run("F/1", store=store).code["queries/q.sql"] == "select 1"
     assert (tmp_path / "saved" / "queries" / "q.sql").read_text() == "select 1"
     assert (tmp_path / "saved" / "weights.bin").read_bytes() == b"\x00\xff"
+    assert os.access(tmp_path / "saved" / "tool.py", os.X_OK)
+    assert not os.access(tmp_path / "saved" / "flow.py", os.X_OK)
     assert "# queries/q.sql\nselect 1\n" in code("F/1")
     assert "# weights.bin\n(2 bytes that are no text)\n" in code("F/1")
     assert json.loads(code("F/1", "--json"))["lazy/part.py"] == "NAME = 'late'"
