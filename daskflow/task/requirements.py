@@ -161,6 +161,9 @@ def _absolute(line: str, folder: str, file: str) -> str:
             raise _is_folder(file, line)
         if os.path.isfile(place):
             return f"{Path(os.path.abspath(place)).as_uri()}{_fragment(place)} {options}".strip()
+        here = os.path.join(folder, bare)
+        if not (os.path.isabs(bare) or ":" in bare or "$" in bare or os.path.exists(here)):
+            raise RequirementsError(f"{file} asks for '{line}', but there is no {here}.")
     if (found := _FILE_URL.search(line)) and not line.startswith("-"):
         place = unquote(found["path"])
         if os.path.isdir(place):

@@ -36,6 +36,9 @@ def text_of(folder: Path, content: str) -> str:
         ("--index-url https://${TOKEN}@host/simple", "--index-url https://${TOKEN}@host/simple\n"),
         ("-r https://host/r.txt", "-r https://host/r.txt\n"),
         ("--find-links https://host/wheels", "--find-links https://host/wheels\n"),
+        ("https://host/a-1.whl", "https://host/a-1.whl\n"),
+        ("${WHEELS}/a-1.whl", "${WHEELS}/a-1.whl\n"),
+        ("/only/on/workers/a-1.whl", "/only/on/workers/a-1.whl\n"),
     ],
 )
 def test_comments_go_and_lines_are_joined_as_pip_does(tmp_path: Path, content: str, text: str):
@@ -106,6 +109,12 @@ def test_files_that_it_includes_count_as_what_they_say(tmp_path: Path):
         ("-r missing.txt", "missing.txt can't be read: No such file or directory."),
         ("-r .", "can't be read: Is a directory."),
         ("-c r.txt", "r.txt includes itself."),
+        (
+            "gone-1.whl ; python_version > '3'",
+            "asks for 'gone-1.whl ; python_version > '3'', but there is no /",
+        ),
+        ("./wheels/gone-1.tar.gz[extra]", "/wheels/gone-1.tar.gz."),
+        ("wheels/gone", "/wheels/gone."),
     ],
 )
 def test_what_can_not_be_taken_along_is_refused(tmp_path: Path, line: str, told: str):
