@@ -134,7 +134,7 @@ def after_error(
     if handled:
         follows = transition.of_node(spec.node).to_json()
         return {"transition": follows, "error": vars_of(error)}, 0
-    report(error)
+    report(error, not_here(error, spec.run.folder is not None))
     return failure(error), exit_status(error)
 
 
@@ -296,8 +296,18 @@ def _cut(text: str, most: int) -> str:
     return f"{text[: most // 2]} [... {len(text) - most} characters left out ...] {text[-most // 2 :]}"
 
 
-def report(error: BaseException) -> None:
-    """Print an error to the task's log: the user's with its traceback, ours in one line."""
+def not_here(error: BaseException, elsewhere: bool) -> str:
+    """A line about a module that is not found where tasks may run ``elsewhere`` than on the driver's machine, else nothing."""
+    if not elsewhere or not isinstance(error, ModuleNotFoundError):
+        return ""
+    return (
+        "Tasks of a cluster have the modules of the flow's folder and what is installed where they run; what else the driver's PYTHONPATH leads to "
+        f"stays behind. Put {error.name or 'the module'} beside the flow, or have it installed there, as by --requirements.\n"
+    )
+
+
+def report(error: BaseException, advice: str = "") -> None:
+    """Print an error to the task's log: the user's with its traceback, ours in one line; and what can be done about it."""
     if isinstance(error, DaskflowException) and not isinstance(error, TimeoutException):
         users = _users_frames(traceback.TracebackException.from_exception(error))
         place = f" on line {error.line_no}" if error.line_no and "line" not in error.headline else ""
@@ -308,6 +318,7 @@ def report(error: BaseException) -> None:
         text = without_ours(error)
     if type(error).__name__ == "BdbQuit":
         text += "A debugger needs the terminal: use run --cluster inline, or debug RUN/STEP/TASK.\n"
+    text += advice
     with contextlib.suppress(OSError, ValueError):  # the step may have closed its streams
         sys.stdout.flush()
         print(text, end="", file=sys.stderr, flush=True)  # noqa: T201 - this is the task's log

@@ -398,6 +398,24 @@ def test_on_this_machine_s_own_cluster_nothing_is_packed(folder: Path):
     assert (folder.parent / "store" / "F" / "1" / "code" / "lazy" / "part.py").exists()
 
 
+@pytest.mark.parametrize("imports", ["import helper", "import lazy.part"])
+def test_a_module_that_only_the_driver_finds_is_told_with_what_to_do(
+    cluster: Cluster, folder: Path, imports: str
+):
+    (folder.parent / "library").mkdir()
+    (folder.parent / "library" / "far.py").touch()
+    (folder / "flow.py").write_text(FLOW.replace(imports, f"{imports}, far"))
+    cluster.workers(1)
+
+    path = os.pathsep.join([ROOT, str(folder.parent / "library")])
+    out = ended(start(folder, "run", "--cluster", cluster.address, PYTHONPATH=path), status=1)
+
+    assert "ModuleNotFoundError: No module named 'far'" in out
+    assert (
+        "what else the driver's PYTHONPATH leads to stays behind. Put far beside the flow, or have it" in out
+    )
+
+
 def test_a_package_that_is_gone_fails_the_run_in_one_sentence(cluster: Cluster, folder: Path):
     process = start(folder, "run", "--cluster", cluster.address)
     begun(folder)
