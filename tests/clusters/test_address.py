@@ -98,11 +98,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             process.wait(60)
 
 
-def run(folder: Path, address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, address: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "flow.py", "--datastore", "store", "run", "--cluster", address, *arguments],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": ROOT, "DASKFLOW_USER": "ada"},
+        env=os.environ | {"PYTHONPATH": ROOT, "DASKFLOW_USER": "ada"} | more,
         capture_output=True,
         text=True,
         timeout=90,
@@ -156,4 +156,35 @@ def test_an_address_where_nobody_answers_is_an_error_in_time(folder: Path):
     assert done.returncode == 1
     assert "No scheduler answers there within 10 seconds" in done.stderr
     assert time.monotonic() - began < 60
+    assert "Traceback" not in done.stderr
+
+
+TLS = "DASK_DISTRIBUTED__COMM__TLS__"
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (
+            {},
+            "Dask has no certificate for it. Set distributed.comm.tls.ca-file, distributed.comm.tls.client.cert, "
+            f"distributed.comm.tls.client.key in its configuration, or as {TLS}CA_FILE, {TLS}CLIENT__CERT, {TLS}CLIENT__KEY.",
+        ),
+        (
+            {"CA_FILE": "flow.py", "CLIENT__CERT": "nowhere.pem"},
+            "nowhere.pem, which is Dask's distributed.comm.tls.client.cert, does not exist.",
+        ),
+        (
+            {"CA_FILE": "flow.py", "CLIENT__CERT": "flow.py"},
+            "Dask can't use the certificates in flow.py, flow.py and flow.py: [",
+        ),
+    ],
+)
+def test_an_address_that_needs_certificates_says_what_is_missing_of_them(
+    folder: Path, settings: dict[str, str], told: str
+):
+    done = run(folder, "tls://127.0.0.1:1", **{TLS + name: value for name, value in settings.items()})
+
+    assert done.returncode == 1
+    assert f"Can't reach the cluster at tls://127.0.0.1:1: {told}" in done.stderr
     assert "Traceback" not in done.stderr
