@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from daskflow.cli.drive import Options, wanted
+from daskflow.cli.drive import Options, end_in_order, wanted
 from daskflow.cli.go_on import check_parameters, nobody
 from daskflow.cli.pathspecs import task_of
 from daskflow.engine.frontier import Frontier
@@ -38,6 +38,7 @@ def debug(invocation: Invocation, task: str, pdb_at_start: bool) -> int:
         from daskflow.task import environment
         from daskflow.task.requirements import pins
 
+        end_in_order()
         environment.enter(requirements, pins(), lambda text: click.echo(text, err=True))
     check_parameters(invocation.flow_class, store)
     spec = _spec(invocation, store, name)

@@ -331,11 +331,19 @@ def check_requirements(invocation: Invocation, options: Options) -> None:
 
     fixed = _pins(options)
     requirements.check(options.requirements, fixed)
+    end_in_order()
     cluster = _cluster(invocation, options)
     if cluster == LOCAL:
         environment.make(options.requirements, fixed, _tell)
     elif cluster == INLINE:
         environment.enter(options.requirements, fixed, _tell)
+
+
+def end_in_order() -> None:
+    """From now on SIGTERM and the end of the terminal end this process as Ctrl-C does."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _pins(options: Options) -> tuple[str, ...]:
@@ -418,9 +426,7 @@ def _drive(
     from daskflow.engine.frontier import Frontier
     from daskflow.engine.run import Driver, Ledger, Limits
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, signal.default_int_handler)  # stop in an orderly way, as after Ctrl-C
+    end_in_order()
     frontier = Frontier(begun.graph, run)
     ready = frontier.start() if begun.ready is None else begun.ready(frontier)
     console = Console(run.run, display_for())

@@ -352,7 +352,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(place):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_pip_ends_with_the_command_and_the_next_one_makes_the_environment(place, number):
     with socket.create_server(("127.0.0.1", 0)) as index:  # it takes a request and never answers
         index.settimeout(30)
@@ -368,6 +368,7 @@ def test_pip_ends_with_the_command_and_the_next_one_makes_the_environment(place,
         request.close()
 
     assert below
+    assert ("Interrupted." in err) == (number != signal.SIGKILL)
     assert "Traceback" not in err
     assert not place.store.names()
     asked.write_text(lines)
