@@ -35,6 +35,7 @@ from daskflow.errors import RequirementsError
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
 from daskflow.task import requirements as asked
+from daskflow.task.unpacked import make_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -132,6 +133,7 @@ def interpreter(run: RunContext, tell: Callable[[str], None] = lambda _: None) -
             del _of_runs[run.token]
             found.set_exception(error)
             raise
+    _note_use(found.result())
     return found.result()
 
 
@@ -191,6 +193,7 @@ def make(
     Raises :class:`RequirementsError` if it can't be made; what there is of it is removed.
     """
     place = _Place.of(requirements, fixed)
+    _note_use(place.python)
     if place.is_ready:
         return place.python
     try:
@@ -203,12 +206,19 @@ def make(
                 except BaseException:
                     shutil.rmtree(place.folder, ignore_errors=True)
                     raise
+                make_room(place.folder.parent)
                 tell(f"The environment of {requirements.file} took {time.monotonic() - began:.1f} s.")
     except OSError as error:
         raise RequirementsError(
             f"The environment of {requirements.file} can't be made on {socket.gethostname()} in {place.folder}: {error.strerror or error}."
         ) from error
     return place.python
+
+
+def _note_use(python: str) -> None:
+    """Let the environment of an interpreter not make room for others."""
+    with contextlib.suppress(OSError):  # it is not there
+        os.utime(os.path.dirname(os.path.dirname(python)))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import site
 import socket
 import subprocess
 import sys
+import time
 import venv
 from pathlib import Path
 
@@ -119,6 +120,23 @@ def test_the_next_run_finds_the_environment_and_pip_is_not_called(place):
     assert "environment" not in done.text
     assert environments(place) == [before]
     assert calls_of_pip(place) == 1
+
+
+def test_an_environment_that_no_run_has_used_for_long_makes_room_when_another_is_made(place):
+    call(place, "run", "--requirements", "requirements.txt")
+    (used,) = environments(place)
+    (used.parent / "unused").mkdir()
+    long_ago = time.time() - 31 * 24 * 3600
+    for each in environments(place):
+        os.utime(each, (long_ago, long_ago))
+    call(place, "run", "--requirements", "requirements.txt")
+    asked_for(place.folder / "requirements.txt", "measures==1.0")
+
+    done = call(place, "run", "--requirements", "requirements.txt")
+
+    assert done.returncode == 0, done.text
+    assert used in environments(place)
+    assert used.parent / "unused" not in environments(place)
 
 
 @pytest.mark.slow
