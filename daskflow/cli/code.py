@@ -7,15 +7,15 @@ import json
 import secrets
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from daskflow import settings
-from daskflow.errors import CommandException
+from daskflow.errors import CommandException, InvalidPathspec, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from daskflow.store.packages import Package
 
@@ -44,14 +44,16 @@ def code(run: str, other: str | None, folder: Path | None, datastore: str | None
     if sum([other is not None, folder is not None, as_json]) > 1:
         raise click.UsageError("--diff, --save and --json exclude one another.")
     store = settings.datastore_root(settings.load(), option=datastore)
-    package = _package_of(run, store)
+    told, package = _kept(run, store)
     files = package.files
     if as_json:
         click.echo(json.dumps({path: _text(content) for path, content in files.items()}))
     elif folder is not None:
         _save(package, folder)
     elif other is not None:
-        before = _files_in(Path(other), files) if Path(other).is_dir() else _package_of(other, store).files
+        before = (
+            _files_in(Path(other), told, files, store) if Path(other).is_dir() else _files_of(other, store)
+        )
         for line in _changes(before, files, other, run):
             click.secho(line, fg=_COLOURS.get(line[:1]))
     else:
@@ -64,7 +66,8 @@ def _text(content: bytes) -> str:
     return content.decode("utf-8", "replace")
 
 
-def _package_of(run: str, store: str) -> Package:
+def _kept(run: str, store: str) -> tuple[dict[str, Any], Package]:
+    """What a run's record tells of its code, and the files. Raises :class:`NotFound` or :class:`InvalidPathspec`."""
     from daskflow.client import Run
     from daskflow.client.namespaces import namespace
     from daskflow.store.runs import RunStore
@@ -73,12 +76,49 @@ def _package_of(run: str, store: str) -> Package:
 
     namespace(None)  # who names a run may read it
     found = RunStore(storage_at(store), *Run(run, store=store).pathspec.split("/"))
-    return found.package(snapshot_of(found, last_session(found)))
+    snapshot = snapshot_of(found, last_session(found))
+    told = found.code(snapshot)
+    return told, found.package(snapshot, told)
 
 
-def _files_in(folder: Path, wanted: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The files of these names that a folder has."""
-    return {path: (folder / path).read_bytes() for path in wanted if (folder / path).is_file()}
+def _files_of(other: str, store: str) -> Mapping[str, bytes]:
+    try:
+        return _kept(other, store)[1].files
+    except (NotFound, InvalidPathspec) as error:
+        raise CommandException(
+            f"--diff takes a folder or a run. There is no folder {other}; and as a run: {error.message}"
+        ) from error
+
+
+def _files_in(
+    folder: Path, told: Mapping[str, Any], files: Mapping[str, bytes], store: str
+) -> dict[str, bytes]:
+    """What of a folder is in a run's files, or would be if the run started there."""
+    root = folder.resolve()
+    paths = {
+        *files,
+        *(_that_travel(root, told, files, store) if "package" in told else _imported(root, told)),
+    }
+    return {path: (root / path).read_bytes() for path in paths if (root / path).is_file()}
+
+
+def _that_travel(
+    root: Path, told: Mapping[str, Any], files: Mapping[str, bytes], store: str
+) -> Iterable[str]:
+    """Those of the kinds that travelled with the run."""
+    from daskflow.task.package import ANY, Selection, choose
+
+    found = settings.load()
+    kinds = {Path(path).suffix or ANY for path in files if path not in told["files"]}
+    most = found.max_package_size * 1_000_000
+    return choose(str(root), Selection(tuple(kinds), most, None if "://" in store else store))
+
+
+def _imported(root: Path, told: Mapping[str, Any]) -> Iterable[str]:
+    from daskflow.task.code import sources
+
+    main = root / told["main"]
+    return [path for path, _ in sources(str(root), str(main), told["module"])] if main.is_file() else []
 
 
 def _changes(before: Mapping[str, bytes], after: Mapping[str, bytes], old: str, new: str) -> Iterator[str]:

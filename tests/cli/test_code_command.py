@@ -76,6 +76,33 @@ def test_what_changed_from_another_run_or_a_folder_is_shown(folder: Path, other:
     ]
 
 
+def test_files_that_only_one_side_has_are_shown_whole(folder: Path, tmp_path: Path):
+    (tmp_path / "flow.py").write_text(textwrap.dedent(FLOW).replace("import helper", "import helper, fresh"))
+    (tmp_path / "fresh.py").write_text("TWO = 2\n")
+    (tmp_path / "of_another_flow.py").touch()
+
+    done = code(folder, "F/1", "--diff", str(tmp_path))
+
+    assert done.stdout.splitlines()[:5] == [
+        f"--- {tmp_path}/flow.py",
+        "+++ F/1/flow.py",
+        "@@ -1,7 +1,7 @@",
+        " ",
+        " from daskflow import FlowSpec, step",
+    ]
+    assert done.stdout.splitlines()[-8:] == [
+        f"--- {tmp_path}/fresh.py",
+        "+++ /dev/null",
+        "@@ -1 +0,0 @@",
+        "-TWO = 2",
+        "--- /dev/null",
+        "+++ F/1/helper.py",
+        "@@ -0,0 +1 @@",
+        "+ONE = 1",
+    ]
+    assert "of_another_flow" not in done.stdout
+
+
 def test_the_sources_are_written_where_nothing_is_lost(folder: Path, tmp_path: Path):
     (tmp_path / "empty").mkdir()
     done = [code(folder, "F/1", "--save", str(tmp_path / name)) for name in ("new", "deep/new", "empty")]
@@ -110,7 +137,8 @@ def test_sources_that_can_not_all_be_written_leave_nothing(folder: Path, tmp_pat
     [
         (["F/9"], "F/9"),
         (["G/1"], "G/1"),
-        (["F/1", "--diff", "F/8"], "F/8"),
+        (["F/1", "--diff", "F/8"], "There is no folder F/8; and as a run: "),
+        (["F/1", "--diff", "nodir"], "--diff takes a folder or a run. There is no folder nodir"),
         (["F/1", "--diff", "F/2", "--json"], "exclude one another"),
     ],
 )

@@ -335,6 +335,22 @@ def test_the_files_of_a_run_are_given_back(cluster: Cluster, folder: Path, tmp_p
     assert json.loads(code("F/1", "--json"))["lazy/part.py"] == "NAME = 'late'"
     changes = code("F/2", "--diff", "F/1").splitlines()
     assert changes[-3:] == ["-select 1", "+select 2", "weights.bin, which is no text, differs"]
+    (folder / "lazy" / "part.py").unlink()
+    for name in ("new.sql", "new.bin", "notes", "new.csv", ".hidden"):  # the latter two don't travel
+        (folder / name).write_text("new")
+    names = [
+        line for line in code("F/1", "--diff", str(folder)).splitlines() if line.startswith(("---", "+++"))
+    ]
+    assert names == [
+        "--- /dev/null",
+        "+++ F/1/lazy/part.py",
+        f"--- {folder}/new.bin",
+        "+++ /dev/null",
+        f"--- {folder}/new.sql",
+        "+++ /dev/null",
+        f"--- {folder}/queries/q.sql",
+        "+++ F/1/queries/q.sql",
+    ]
 
 
 BROKEN = FLOW.replace("self.seen = {", 'assert "2" in open("queries/q.sql").read()\n        self.seen = {')
