@@ -36,22 +36,29 @@ def running_cluster(address: str) -> Iterator[Any]:
 def _why(address: str, error: Exception) -> str:
     """Why no client could be made, without a full stop."""
     import dask
+    from distributed.comm import CommClosedError
 
     settings = [f"distributed.comm.tls.{name}" for name in ("ca-file", "client.cert", "client.key")]
-    ca, certificate, key = files = [dask.config.get(name, None) for name in settings]
+    ca, certificate, _ = files = [dask.config.get(name, None) for name in settings]
     if address.startswith(("tls://", "wss://")):
         if not (ca and certificate):
             return f"Dask has no certificate for it. Set {', '.join(settings)} in its configuration, or as {', '.join(map(_variable, settings))}"
         for name, file in zip(settings, files, strict=True):
             if file and "\n" not in file and not os.path.exists(file):
                 return f"{file}, which is Dask's {name}, does not exist"
-    if isinstance(error, ssl.SSLError):
-        return f"Dask can't use the certificates in {ca}, {certificate} and {key or certificate}: {error}"
-    return (
-        f"No scheduler answers there within {CONNECT_SECONDS} seconds"
-        if isinstance(error, OSError)
-        else str(error)
-    )
+    refused = next((each for each in (error, error.__cause__) if isinstance(each, ssl.SSLError)), None)
+    if getattr(refused, "reason", None) == "WRONG_VERSION_NUMBER" or "IOStream is not idle" in str(error):
+        return "What listens there speaks no TLS; the address of a scheduler without certificates begins with tcp://"
+    if refused is not None:
+        given = ", ".join(
+            file if "\n" not in file else name for name, file in zip(settings, files, strict=True) if file
+        )
+        return f"TLS fails with the certificates in {given}: {refused}"
+    if isinstance(error, CommClosedError):
+        return "What listens there closes the connection; the address of a scheduler with certificates begins with tls://"
+    if isinstance(error, OSError):
+        return f"No scheduler answers there within {CONNECT_SECONDS} seconds"
+    return str(error)
 
 
 def _variable(setting: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from distributed.security import Security
 
 from tests.watching import scheduler_address
 
@@ -176,7 +177,7 @@ TLS = "DASK_DISTRIBUTED__COMM__TLS__"
         ),
         (
             {"CA_FILE": "flow.py", "CLIENT__CERT": "flow.py"},
-            "Dask can't use the certificates in flow.py, flow.py and flow.py: [",
+            "TLS fails with the certificates in flow.py, flow.py: [",
         ),
     ],
 )
@@ -188,3 +189,41 @@ def test_an_address_that_needs_certificates_says_what_is_missing_of_them(
     assert done.returncode == 1
     assert f"Can't reach the cluster at tls://127.0.0.1:1: {told}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_scheduler_that_speaks_another_protocol_or_has_other_certificates_is_told_as_that(
+    folder: Path, address: str
+):
+    own, other = Security.temporary(), Security.temporary()
+    for name, text in (("ca", own.tls_ca_file), ("key", own.tls_client_key), ("other", other.tls_ca_file)):
+        (folder / f"{name}.pem").write_text(text)
+    files = ("--tls-ca-file", "ca.pem", "--tls-cert", "ca.pem", "--tls-key", "key.pem")
+    listen = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", "s.json")
+    scheduler = subprocess.Popen(
+        [sys.executable, "-m", "dask", "scheduler", *listen, "--protocol", "tls", *files],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    given = {f"{TLS}CA_FILE": "ca.pem", f"{TLS}CLIENT__CERT": "ca.pem", f"{TLS}CLIENT__KEY": "key.pem"}
+    try:
+        secured = scheduler_address(folder / "s.json")
+        of_others = run(folder, secured, **given | {f"{TLS}CA_FILE": "other.pem"})
+        without = run(folder, secured.replace("tls://", "tcp://"))
+    finally:
+        scheduler.terminate()
+        scheduler.wait(60)
+    with_too_much = run(folder, address.replace("tcp://", "tls://"), **given)
+
+    certificates = (
+        "TLS fails with the certificates in other.pem, ca.pem, key.pem: [SSL: CERTIFICATE_VERIFY_FAILED]"
+    )
+    assert certificates in of_others.stderr
+    assert (
+        "closes the connection; the address of a scheduler with certificates begins with tls://."
+        in without.stderr
+    )
+    assert (
+        "speaks no TLS; the address of a scheduler without certificates begins with tcp://."
+        in with_too_much.stderr
+    )
