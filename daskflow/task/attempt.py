@@ -298,11 +298,18 @@ def _cut(text: str, most: int) -> str:
 
 def not_here(error: BaseException, elsewhere: bool) -> str:
     """A line about a module that is not found where tasks may run ``elsewhere`` than on the driver's machine, else nothing."""
-    if not elsewhere or not isinstance(error, ModuleNotFoundError):
+    missing = next((each for each in (error, error.__cause__) if isinstance(each, ModuleNotFoundError)), None)
+    if not elsewhere or missing is None:
         return ""
+    name = missing.name or "the module"
+    if name in sys.modules:  # this process has it, so another one said so: one of Dask's own
+        return (
+            f"The Dask of the cluster has no module {name}: its processes know no modules beside the flow. What a step hands to Dask has to be "
+            "defined in the flow's file.\n"
+        )
     return (
         "Tasks of a cluster have the modules of the flow's folder and what is installed where they run; what else the driver's PYTHONPATH leads to "
-        f"stays behind. Put {error.name or 'the module'} beside the flow, or have it installed there, as by --requirements.\n"
+        f"stays behind. Put {name} beside the flow, or have it installed there, as by --requirements.\n"
     )
 
 

@@ -432,6 +432,22 @@ def test_a_module_that_only_the_driver_finds_is_told_with_what_to_do(
     )
 
 
+@pytest.mark.parametrize("handed", ["helper.size", "lambda text: helper.size(text)"])
+def test_a_function_of_another_module_that_is_handed_to_dask_is_told_with_what_to_do(
+    cluster: Cluster, folder: Path, handed: str
+):
+    (folder / "helper.py").write_text("NAME = 'beside'\n\n\ndef size(text):\n    return len(text)\n")
+    call = f"import dask\n        print(dask.delayed({handed})('four').compute())\n        self.items"
+    (folder / "flow.py").write_text(FLOW.replace("self.items", call))
+    cluster.workers(1)
+
+    out = ended(start(folder, "run", "--cluster", cluster.address), status=1)
+
+    assert (
+        "The Dask of the cluster has no module helper: its processes know no modules beside the flow." in out
+    )
+
+
 def test_a_package_that_is_gone_fails_the_run_in_one_sentence(cluster: Cluster, folder: Path):
     process = start(folder, "run", "--cluster", cluster.address)
     begun(folder)
