@@ -74,6 +74,23 @@ def test_a_wheel_that_is_built_again_is_another_requirement(tmp_path: Path):
     )
 
 
+def test_a_file_with_extras_is_told_by_its_name(tmp_path: Path):
+    names = ("a_b-1.0-py3-none-any.whl", "a-b-2.tar.gz")
+    (tmp_path / "wheels[1]").mkdir()
+    for name in names:
+        (tmp_path / "wheels[1]" / name).touch()
+    here, digest = f"file://{tmp_path}/wheels%5B1%5D", hashlib.sha256(b"").hexdigest()
+
+    found = text_of(
+        tmp_path, f"wheels[1]/{names[0]}[x,y] ; python_version > '3'\n./wheels[1]/{names[1]}[x]\n"
+    )
+
+    assert found == (
+        f"a_b[x,y] @ {here}/{names[0]}#sha256={digest} ; python_version > '3'\n"
+        f"a-b[x] @ {here}/{names[1]}#sha256={digest}\n"
+    )
+
+
 @pytest.mark.parametrize(
     "line", [".", "./lib", "./lib[extra]", "lib/", "lib @ file://{}/lib", "file://{}/lib"]
 )
