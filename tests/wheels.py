@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,18 @@ def wheel(folder: Path, name: str, version: str, needs: Iterable[str] = (), sour
         file.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         file.writestr(f"{about}/RECORD", "")
     return path
+
+
+def stuck(folder: Path, port: int) -> str:
+    """Make a package whose build connects to a port of this machine and then waits for ever; returns its file's name."""
+    backend = f"import socket\n\nsocket.create_connection(('127.0.0.1', {port})).recv(1)\n"
+    project = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    with tarfile.open(folder / "stuck-1.0.tar.gz", "w:gz") as file:
+        for name, text in (("backend.py", backend), ("pyproject.toml", project)):
+            about = tarfile.TarInfo(f"stuck-1.0/{name}")
+            about.size = len(text)
+            file.addfile(about, io.BytesIO(text.encode()))
+    return "stuck-1.0.tar.gz"
 
 
 def asked_for(file: Path, *lines: str, wheels: str = "wheels") -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from daskflow.cli.driving_options import Options
+from daskflow.cli.entry import end_in_order
 from daskflow.cli.go_on import check_parameters, nobody
 from daskflow.cli.pathspecs import task_of
 from daskflow.cli.where import wanted
@@ -39,6 +40,7 @@ def debug(invocation: Invocation, task: str, pdb_at_start: bool) -> int:
         from daskflow.task import environment
         from daskflow.task.requirements import pins
 
+        end_in_order()
         environment.enter(requirements, pins(), lambda text: click.echo(text, err=True))
     check_parameters(invocation.flow_class, store)
     spec = _spec(invocation, store, name)

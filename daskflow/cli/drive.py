@@ -6,7 +6,6 @@ import contextlib
 import gc
 import os
 import secrets
-import signal
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ import click
 
 from daskflow._collector import collector_off
 from daskflow.cli.ending import tell_end, tell_lost, what_to_do
-from daskflow.cli.entry import was_interrupted
+from daskflow.cli.entry import end_in_order, was_interrupted
 from daskflow.cli.where import INLINE, LOCAL, cluster_of, folder_of, is_watched, pins_of, purpose_of, tell
 from daskflow.errors import ClusterError, RunHeld, StoreError
 from daskflow.flow.flow_decorator import RunEnd, decorators_of
@@ -202,9 +201,7 @@ def _drive(
     from daskflow.engine.frontier import Frontier
     from daskflow.engine.run import Driver, Ledger, Limits
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, signal.default_int_handler)  # stop in an orderly way, as after Ctrl-C
+    end_in_order()
     frontier = Frontier(begun.graph, run)
     ready = frontier.start() if begun.ready is None else begun.ready(frontier)
     console = Console(run.run, display_for())

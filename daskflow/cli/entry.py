@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import shlex
+import signal
 import sys
 import warnings
 from dataclasses import dataclass
@@ -227,6 +228,13 @@ def _warned_in_a_line() -> Iterator[None]:
         yield
     finally:
         warnings.showwarning = others
+
+
+def end_in_order() -> None:
+    """From now on SIGTERM and the end of the terminal end this process as Ctrl-C does."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
 
 
 def was_interrupted(error: BaseException | None) -> bool:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from daskflow.cli.entry import end_in_order
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -93,6 +95,7 @@ def check_requirements(invocation: Invocation, options: Options) -> None:
 
     fixed = pins_of(options)
     requirements.check(options.requirements, fixed)
+    end_in_order()
     cluster = cluster_of(invocation, options)
     if cluster == LOCAL:
         environment.make(options.requirements, fixed, tell)

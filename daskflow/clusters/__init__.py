@@ -7,6 +7,7 @@ scheduler; ``--cluster package.module.Class`` starts a cluster of that class.
 from __future__ import annotations
 
 import importlib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ CLUSTERS = {
     "local": "daskflow.clusters.local:local_cluster",
 }
 """Names that ``--cluster`` knows, with the function that starts each."""
+_BARE_ADDRESS = re.compile(r"[^/\s]+:\d+")
+"""A host and a port."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,11 @@ def open_cluster(
 
     Raises :class:`ClusterError` if there is no such kind of cluster; entering it raises the same if it can't be had.
     """
+    if _BARE_ADDRESS.fullmatch(cluster):
+        raise ClusterError(
+            f"There is no cluster '{cluster}'. The address of a scheduler begins with its protocol: tcp://{cluster}, or tls://{cluster} if "
+            "it has certificates."
+        )
     if "://" not in cluster and "." in cluster:
         return _of_class(cluster, options or {}, purpose)
     if purpose is not None and "://" not in cluster and cluster not in CLUSTERS:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import ssl
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +28,42 @@ def running_cluster(address: str) -> Iterator[Any]:
     try:
         client = client_of(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError, TypeError) as error:
-        reason = (
-            f"No scheduler answers there within {CONNECT_SECONDS} seconds"
-            if isinstance(error, OSError)
-            else error
-        )
-        raise ClusterError(f"Can't reach the cluster at {address}: {reason}.") from error
+        raise ClusterError(f"Can't reach the cluster at {address}: {_why(address, error)}.") from error
     with silence(), client:  # it is silent also while the client closes
         yield client
+
+
+def _why(address: str, error: Exception) -> str:
+    """Why no client could be made, without a full stop."""
+    import dask
+    from distributed.comm import CommClosedError
+
+    settings = [f"distributed.comm.tls.{name}" for name in ("ca-file", "client.cert", "client.key")]
+    ca, certificate, _ = files = [dask.config.get(name, None) for name in settings]
+    if address.startswith(("tls://", "wss://")):
+        if not (ca and certificate):
+            return f"Dask has no certificate for it. Set {', '.join(settings)} in its configuration, or as {', '.join(map(_variable, settings))}"
+        for name, file in zip(settings, files, strict=True):
+            if file and "\n" not in file and not os.path.exists(file):
+                return f"{file}, which is Dask's {name}, does not exist"
+    refused = next((each for each in (error, error.__cause__) if isinstance(each, ssl.SSLError)), None)
+    if getattr(refused, "reason", None) == "WRONG_VERSION_NUMBER" or "IOStream is not idle" in str(error):
+        return "What listens there speaks no TLS; the address of a scheduler without certificates begins with tcp://"
+    if refused is not None:
+        given = ", ".join(
+            file if "\n" not in file else name for name, file in zip(settings, files, strict=True) if file
+        )
+        return f"TLS fails with the certificates in {given}: {refused}"
+    if isinstance(error, CommClosedError):
+        return "What listens there closes the connection; the address of a scheduler with certificates begins with tls://"
+    if isinstance(error, OSError):
+        return f"No scheduler answers there within {CONNECT_SECONDS} seconds"
+    return str(error)
+
+
+def _variable(setting: str) -> str:
+    """The environment variable of a setting of Dask's."""
+    return "DASK_" + setting.upper().replace(".", "__").replace("-", "_")
 
 
 def client_of(cluster: Any, **options: Any) -> Any:

@@ -344,7 +344,12 @@ def make_environments(client: Any, run: RunContext, file: str, tell: Callable[[s
         workers = "1 worker" if lacking == 1 else f"{lacking} workers"
         tell(f"An environment is made of {file} for {workers}, once.")
     began = time.monotonic()
-    for address, answer in client.run(worker.make_environment, run, on_error="return").items():
+    try:
+        answers = client.run(worker.make_environment, run, on_error="return")
+    except KeyboardInterrupt:
+        on_all_workers(client, worker.close_run, run).join(PATIENCE_SECONDS)
+        raise
+    for address, answer in answers.items():
         if isinstance(answer, DaskflowException):
             raise answer
         if isinstance(answer, Exception) and not isinstance(

@@ -76,12 +76,9 @@ def has_environment(run: RunContext) -> bool:
 async def make_environment(run: RunContext) -> None:
     """On a worker: make the environment of the run's requirements, beside what else it does, and load the flow there.
 
-    Raises :class:`RequirementsError`.
+    Raises :class:`RequirementsError`, or :class:`RunStopped` if the run ends meanwhile, and pip with it.
     """
-    from daskflow.task import environment
-
-    await _beside(lambda: environment.interpreter(run))
-    prepare_run(run)
+    await _beside(lambda: LAUNCHERS.start(run))
 
 
 async def _beside(work: Callable[[], object]) -> None:

@@ -137,10 +137,17 @@ class RunStore:
 
         Raises :class:`StoreError` if one is missing or damaged.
         """
+        return dict(self.package(snapshot, told).files)
+
+    def package(self, snapshot: int = 0, told: dict[str, Any] | None = None) -> packages.Package:
+        """The same with what of it may be executed, which is known of what travelled to workers elsewhere.
+
+        Raises :class:`StoreError` if a file is missing or damaged.
+        """
         told = told or self.code(snapshot)
         if "package" in told:
-            return dict(packages.read(self.storage, self.layout, told["package"]).files)
-        return {path: self.source(path, snapshot) for path in told["files"]}
+            return packages.read(self.storage, self.layout, told["package"])
+        return packages.Package({path: self.source(path, snapshot) for path in told["files"]})
 
     def read(self, path: str) -> dict[str, Any] | None:
         """The record at ``path``, None if there is none. Raises :class:`DamagedRecord` if it is."""

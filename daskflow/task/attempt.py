@@ -134,7 +134,7 @@ def after_error(
     if handled:
         follows = transition.of_node(spec.node).to_json()
         return {"transition": follows, "error": vars_of(error)}, 0
-    report(error)
+    report(error, not_here(error, spec.run.folder is not None))
     return failure(error), exit_status(error)
 
 
@@ -296,8 +296,25 @@ def _cut(text: str, most: int) -> str:
     return f"{text[: most // 2]} [... {len(text) - most} characters left out ...] {text[-most // 2 :]}"
 
 
-def report(error: BaseException) -> None:
-    """Print an error to the task's log: the user's with its traceback, ours in one line."""
+def not_here(error: BaseException, elsewhere: bool) -> str:
+    """A line about a module that is not found where tasks may run ``elsewhere`` than on the driver's machine, else nothing."""
+    missing = next((each for each in (error, error.__cause__) if isinstance(each, ModuleNotFoundError)), None)
+    if not elsewhere or missing is None:
+        return ""
+    name = missing.name or "the module"
+    if name in sys.modules:  # this process has it, so another one said so: one of Dask's own
+        return (
+            f"The Dask of the cluster has no module {name}: its processes know no modules beside the flow. What a step hands to Dask has to be "
+            "defined in the flow's file.\n"
+        )
+    return (
+        "Tasks of a cluster have the modules of the flow's folder and what is installed where they run; what else the driver's PYTHONPATH leads to "
+        f"stays behind. Put {name} beside the flow, or have it installed there, as by --requirements.\n"
+    )
+
+
+def report(error: BaseException, advice: str = "") -> None:
+    """Print an error to the task's log: the user's with its traceback, ours in one line; and what can be done about it."""
     if isinstance(error, DaskflowException) and not isinstance(error, TimeoutException):
         users = _users_frames(traceback.TracebackException.from_exception(error))
         place = f" on line {error.line_no}" if error.line_no and "line" not in error.headline else ""
@@ -308,6 +325,7 @@ def report(error: BaseException) -> None:
         text = without_ours(error)
     if type(error).__name__ == "BdbQuit":
         text += "A debugger needs the terminal: use run --cluster inline, or debug RUN/STEP/TASK.\n"
+    text += advice
     with contextlib.suppress(OSError, ValueError):  # the step may have closed its streams
         sys.stdout.flush()
         print(text, end="", file=sys.stderr, flush=True)  # noqa: T201 - this is the task's log

@@ -22,7 +22,7 @@ from daskflow.flow import spec as flow_spec
 from daskflow.store import packages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from daskflow.flow.spec import FlowSpec
     from daskflow.store.packages import Package
@@ -99,7 +99,7 @@ def collect() -> Code:
         root = os.path.dirname(root)
     if module and os.path.basename(path) == "__main__.py" and not module.endswith("__main__"):
         root = os.path.dirname(root)
-    files = dict(_local_sources(root, path, module))
+    files = dict(sources(root, path, module, _loaded_modules(root)))
     return Code(root, os.path.relpath(path, root), module, files)
 
 
@@ -263,10 +263,22 @@ def _module_name(path: str) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _local_sources(root: str, main: str, module: str | None) -> Iterator[tuple[str, bytes]]:
-    """The flow's file and, by their imports, the modules below ``root`` that it needs."""
+def sources(
+    root: str, main: str, module: str | None, loaded: Iterable[tuple[str, str]] = ()
+) -> Iterator[tuple[str, bytes]]:
+    """The flow's file and, by their imports, the modules below ``root`` that it needs.
+
+    Parameters
+    ----------
+    root, main
+        Absolute paths of the folder that is ``sys.path[0]``, and of the flow's file.
+    module
+        Dotted name of the flow's file if it is started by ``python -m``.
+    loaded
+        Names and files of modules that it has imported, however it did that.
+    """
     waiting = [(main, module or "__main__")]
-    waiting += [(path, name) for name, path in _loaded_modules(root)]
+    waiting += [(path, name) for name, path in loaded]
     seen: set[str] = set()
     while waiting:
         path, name = waiting.pop()

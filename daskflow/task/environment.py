@@ -17,6 +17,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import site
 import socket
 import subprocess
@@ -26,13 +27,15 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from daskflow import settings
 from daskflow.errors import RequirementsError
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
 from daskflow.task import requirements as asked
+from daskflow.task.unpacked import make_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -52,8 +55,63 @@ _PROGRAM = (
     "module = sys.argv.pop(1); runpy.run_module(module, run_name='__main__', alter_sys=True)"
 )
 
-_of_runs: dict[str, Future[str]] = {}
-"""Interpreters of runs by their token: packages that come to the worker later don't change a run."""
+
+class _Calls:
+    """Calls of pip, one after the other; another thread may end them.
+
+    Parameters
+    ----------
+    stopped
+        Nothing is to be called any more.
+    """
+
+    def __init__(self, stopped: bool = False) -> None:
+        self._stopped = stopped
+        self._lock = threading.Lock()
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def call(self, command: Sequence[str], **options: Any) -> int:
+        """Run a program; its exit status. If this thread is interrupted, nothing of it is left.
+
+        Raises :class:`RequirementsError` if it was stopped.
+        """
+        with self._lock:
+            self._check()
+            self._running = subprocess.Popen(command, start_new_session=True, **options)
+        try:
+            status = self._running.wait()
+        except BaseException:
+            _end(self._running)
+            self._running.wait()
+            raise
+        finally:
+            with self._lock:
+                self._running = None
+        self._check()
+        return status
+
+    def stop(self) -> None:
+        """End what runs, with all that it has started, and call nothing more."""
+        with self._lock:
+            self._stopped = True
+            if self._running is not None:
+                _end(self._running)
+
+    def _check(self) -> None:
+        if self._stopped:
+            raise RequirementsError("The run was stopped, so its environment is not made.")
+
+
+def _end(leader: subprocess.Popen[bytes]) -> None:
+    """End a process with all that is in its group, such as what builds a package."""
+    with contextlib.suppress(ProcessLookupError):  # it has just ended
+        os.killpg(leader.pid, signal.SIGKILL)
+
+
+_of_runs: dict[str, tuple[Future[str], _Calls]] = {}
+"""Interpreters of runs by their token, and what makes them: packages that come to the worker later don't change a run."""
+_stopped: set[str] = set()
+"""Tokens of runs that need none any more."""
 _lock = threading.Lock()
 
 
@@ -64,18 +122,28 @@ def interpreter(run: RunContext, tell: Callable[[str], None] = lambda _: None) -
     Raises :class:`RequirementsError`.
     """
     with _lock:
-        found = _of_runs.get(run.token)
-        ours = found is None
-        if found is None:
-            found = _of_runs[run.token] = Future()
+        ours = run.token not in _of_runs
+        if ours:
+            _of_runs[run.token] = Future(), _Calls(run.token in _stopped)
+        found, calls = _of_runs[run.token]
     if ours:
         try:
-            found.set_result(make(_of_run(run), run.pins, tell))
+            found.set_result(make(_of_run(run), run.pins, tell, calls))
         except BaseException as error:
             del _of_runs[run.token]
             found.set_exception(error)
             raise
+    _note_use(found.result())
     return found.result()
+
+
+def stop(run: RunContext) -> None:
+    """End in this process what makes the environment of a run, now and later; who waits for it gets an error."""
+    with _lock:
+        _stopped.add(run.token)
+        found = _of_runs.get(run.token)
+    if found is not None:
+        found[1].stop()
 
 
 def is_there(run: RunContext) -> bool:
@@ -103,7 +171,12 @@ def enter(requirements: Requirements, fixed: Sequence[str], tell: Callable[[str]
     os.execv(python, [python, *sys.orig_argv[1:]])
 
 
-def make(requirements: Requirements, fixed: Sequence[str], tell: Callable[[str], None]) -> str:
+def make(
+    requirements: Requirements,
+    fixed: Sequence[str],
+    tell: Callable[[str], None],
+    calls: _Calls | None = None,
+) -> str:
     """The interpreter of an environment; if it is there, without a call of pip.
 
     Parameters
@@ -114,10 +187,13 @@ def make(requirements: Requirements, fixed: Sequence[str], tell: Callable[[str],
         What must be of one version, such as ``dask==2025.9.1``.
     tell
         Called with lines for the user if it has to be made.
+    calls
+        What calls pip, so that it can be stopped.
 
     Raises :class:`RequirementsError` if it can't be made; what there is of it is removed.
     """
     place = _Place.of(requirements, fixed)
+    _note_use(place.python)
     if place.is_ready:
         return place.python
     try:
@@ -126,16 +202,23 @@ def make(requirements: Requirements, fixed: Sequence[str], tell: Callable[[str],
                 tell(f"An environment is made of {requirements.file}, once; what pip says is in {place.log}.")
                 began = time.monotonic()
                 try:
-                    _make(place, requirements, fixed, lock)
+                    _make(place, requirements, fixed, lock, calls or _Calls())
                 except BaseException:
                     shutil.rmtree(place.folder, ignore_errors=True)
                     raise
+                make_room(place.folder.parent)
                 tell(f"The environment of {requirements.file} took {time.monotonic() - began:.1f} s.")
     except OSError as error:
         raise RequirementsError(
             f"The environment of {requirements.file} can't be made on {socket.gethostname()} in {place.folder}: {error.strerror or error}."
         ) from error
     return place.python
+
+
+def _note_use(python: str) -> None:
+    """Let the environment of an interpreter not make room for others."""
+    with contextlib.suppress(OSError):  # it is not there
+        os.utime(os.path.dirname(os.path.dirname(python)))
 
 
 @dataclass(frozen=True)
@@ -205,13 +288,14 @@ def _only_one(place: _Place, requirements: Requirements, tell: Callable[[str], N
         os.close(lock)
 
 
-def _make(place: _Place, requirements: Requirements, fixed: Sequence[str], lock: int) -> None:
+def _make(place: _Place, requirements: Requirements, fixed: Sequence[str], lock: int, calls: _Calls) -> None:
     _make_empty(place, requirements)
     (place.folder / "requirements.txt").write_text(requirements.text, "utf-8")
     constraints = "".join(f"{pin}\n" for pin in fixed) + requirements.constraints
     (place.folder / "constraints.txt").write_text(constraints, "utf-8")
     with open(place.log, "w", encoding="utf-8") as log:
-        if importlib.util.find_spec("pip") is None and _call(place, log.fileno(), lock, "ensurepip"):
+        call = partial(_call, place, calls, log.fileno(), lock)
+        if importlib.util.find_spec("pip") is None and call("ensurepip"):
             raise RequirementsError(
                 f"{socket.gethostname()} has no pip for {sys.executable}, and Python brings none (see {place.log}): install pip there."
             )
@@ -221,7 +305,7 @@ def _make(place: _Place, requirements: Requirements, fixed: Sequence[str], lock:
         needed = [pin for pin in fixed if _is_installed(pin.partition("==")[0])]
         if "--hash" in requirements.text:  # then pip wants a hash of everything that is named
             needed = []
-        failed = _call(place, log.fileno(), lock, "pip", "install", *options, *files, *needed)
+        failed = call("pip", "install", *options, *files, *needed)
     if failed:
         said = place.log.read_text("utf-8", "replace")
         raise RequirementsError(
@@ -245,25 +329,23 @@ def _make_empty(place: _Place, requirements: Requirements) -> None:
     (packages / _BEHIND).write_text("".join(behind), "utf-8")
 
 
-def _call(place: _Place, log: int, lock: int, module: str, *arguments: str) -> int:
-    """Run a module's program in an environment; its exit status.
+def _call(place: _Place, calls: _Calls, log: int, lock: int, *words: str) -> int:
+    """Run a module's program, ``words``, in an environment; its exit status.
 
     It holds the lock too: if this process is killed, nobody else begins before it has gone.
     """
-    command = [place.python, "-I", "-c", _PROGRAM, module, *arguments]
     variables = os.environ | {"PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"}
     for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_DRY_RUN"):  # it would go elsewhere
         variables.pop(name, None)
-    return subprocess.run(
-        command,
+    return calls.call(
+        [place.python, "-I", "-c", _PROGRAM, *words],
         env=variables,
         pass_fds=[lock],
         cwd=place.folder,
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
-        check=False,
-    ).returncode
+    )
 
 
 def _is_installed(name: str) -> bool:

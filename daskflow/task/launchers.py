@@ -8,7 +8,7 @@ import threading
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from daskflow.errors import DaskflowException
+from daskflow.errors import DaskflowException, RequirementsError
 from daskflow.task import hazards
 from daskflow.task.launcher import Launcher
 
@@ -34,6 +34,13 @@ def interpreter(run: RunContext, tell: Callable[[str], None] = lambda _: None) -
     from daskflow.task import environment
 
     return environment.interpreter(run, tell)
+
+
+def _make_no_environment(run: RunContext) -> None:
+    if run.pins:
+        from daskflow.task import environment
+
+        environment.stop(run)
 
 
 class RunStopped(DaskflowException):
@@ -62,7 +69,13 @@ class Launchers:
         ``tell`` is told if that takes long: if the environment of the run's requirements has to be made.
         Raises :class:`RunStopped`, and :class:`RequirementsError` if that can't be made.
         """
-        python = sys.executable if self.stopped(run) else interpreter(run, tell)  # may take minutes
+        python = sys.executable
+        if not self.stopped(run):
+            try:
+                python = interpreter(run, tell)  # may take minutes
+            except RequirementsError:
+                if not self.stopped(run):
+                    raise
         with self._lock:
             if self.stopped(run):
                 raise RunStopped(f"Run {run.flow}/{run.run} was stopped; none of its tasks starts any more.")
@@ -111,6 +124,7 @@ class Launchers:
         """Start no more tasks of a run; end those that still run after ``grace`` seconds."""
         with self._lock:
             self._stopped.add(run.token)
+            _make_no_environment(run)
             for launcher in self._by_run[run.token].values():
                 timer = threading.Timer(grace, launcher.end_tasks)
                 timer.daemon = True
@@ -136,6 +150,7 @@ class Launchers:
         """End the launchers of a run, for good: a task that comes late starts no other."""
         with self._lock:
             self._stopped.add(run.token)
+            _make_no_environment(run)
             launchers = self._by_run.pop(run.token, {})
             timers = self._timers.pop(run.token, [])
             keeper = None

@@ -190,11 +190,16 @@ def _as_text(root: str, path: str) -> str:
 def _ignored(root: str) -> Any:
     """What matches paths that stay behind, None if there is no ignore file."""
     file = Path(root, IGNORE_FILE)
-    if not file.is_file():
+    if not os.path.lexists(file):
         return None
     from pathspec import GitIgnoreSpec
 
-    lines = _explained(str(file), lambda path: Path(path).read_text("utf-8", "replace")).splitlines()
+    try:
+        lines = file.read_text("utf-8", "replace").splitlines()
+    except OSError as error:
+        raise PackageError(
+            f"{file} can't be read: {error.strerror}. It names what stays behind, in the syntax of .gitignore: mend or remove it."
+        ) from error
     try:
         return GitIgnoreSpec.from_lines(lines)
     except ValueError as error:

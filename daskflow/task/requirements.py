@@ -25,6 +25,9 @@ _INCLUDES = re.compile(
 _FOLDER_OF_LINKS = re.compile(r"(?P<before>(?:^|\s)(?:-f\s*|--find-links(?:\s+|=)))(?P<path>\S+)")
 _ARCHIVES = (".whl", ".tar.gz", ".zip")
 _FILE_URL = re.compile(r"(?:^|[\s@])file://(?:localhost)?(?P<path>/[^\s#;]+)(?![^\s;]*#)")
+_EXTRAS = re.compile(r"(.*?)(\[[^\[\]]*\])?")
+_NAME = re.compile(r".*?(?=-\d|$)")
+"""What a file's name begins with: that of the package."""
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _OPTIONS_OF_LINE = re.compile(r"\s--?[a-z].*$")
 
@@ -153,14 +156,17 @@ def _absolute(line: str, folder: str, file: str) -> str:
         place = os.path.join(folder, found["path"])
         return found["before"] + (place if os.path.exists(place) else found["path"])
 
-    path, options = line.partition(" ")[::2]
-    bare = path.partition("[")[0]  # what follows are its extras
-    if not line.startswith("-") and (os.sep in path or bare in (".", "..") or path.endswith(_ARCHIVES)):
+    first, options = line.partition(" ")[::2]
+    path, extras = _EXTRAS.fullmatch(first).groups("")  # type: ignore[union-attr] # it matches all there is
+    if not line.startswith("-") and (os.sep in path or path in (".", "..") or path.endswith(_ARCHIVES)):
         place = os.path.join(folder, path)
-        if os.path.isdir(os.path.join(folder, bare)):
+        if os.path.isdir(place):
             raise _is_folder(file, line)
         if os.path.isfile(place):
-            return f"{Path(os.path.abspath(place)).as_uri()}{_fragment(place)} {options}".strip()
+            name = f"{_NAME.match(os.path.basename(path))[0]}{extras} @ " if extras else ""  # type: ignore[index] # as above
+            return f"{name}{Path(os.path.abspath(place)).as_uri()}{_fragment(place)} {options}".strip()
+        if not (os.path.isabs(path) or ":" in path or "$" in path):
+            raise RequirementsError(f"{file} asks for '{line}', but there is no {place}.")
     if (found := _FILE_URL.search(line)) and not line.startswith("-"):
         place = unquote(found["path"])
         if os.path.isdir(place):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from daskflow.store.runs import RunStore
 
 UNUSED_DAYS = 30
-"""A copy that nobody has used for so long makes room."""
+"""A copy, or an environment of requirements, that nobody has used for so long makes room."""
 _SHARED_KINDS = frozenset({"beegfs", "gpfs", "wekafs"})
 """File systems of many machines whose source does not look like one of another machine."""
 _NOTE, _FILES = "files.json", "files"
@@ -142,7 +142,7 @@ def _unpack(store: RunStore, told: Mapping[str, Any], below: str) -> str:
                 with contextlib.suppress(FileNotFoundError):  # tasks that are in the old one can stay there
                     entry.rename(shelf / f"{new.name}.old")
                 new.rename(entry)
-                _make_room(shelf)
+                make_room(shelf)
     with contextlib.suppress(FileNotFoundError):  # it is being made anew just now
         os.utime(entry)
     return str(entry / _FILES)
@@ -203,8 +203,8 @@ def _lay_out(package: packages.Package, entry: Path, below: str) -> None:
         raise
 
 
-def _make_room(shelf: Path) -> None:
-    """Remove what nobody has used for long."""
+def make_room(shelf: Path) -> None:
+    """Remove the folders in ``shelf`` that nobody has used for long, as the times tell that they were changed at."""
     oldest = time.time() - UNUSED_DAYS * 24 * 3600
     for each in shelf.iterdir():
         with contextlib.suppress(OSError):  # another worker does so too

@@ -65,7 +65,7 @@ def main(control_fd: str, worker_or_guard: str, known_boot: str | None = None) -
         try:
             flow_class = load_flow(boot)
         except BaseException as error:  # noqa: BLE001 - whatever the user's module raises is reported, never swallowed
-            _send_ready(control, error=_told(error)[-_MOST_ERROR:])
+            _send_ready(control, error=_told(error, boot)[-_MOST_ERROR:])
             os._exit(1)
         why = hazards.why_not_fork()
         if why and boot["launcher"] != "fork":  # start again, without what was loaded
@@ -117,7 +117,7 @@ def fresh(connection_fd: str) -> NoReturn:
             flow_class = load_flow(boot)
     except BaseException as error:  # noqa: BLE001 - the task's log is where it belongs
         child.prepare_streams()
-        sys.stderr.write(_told(error))
+        sys.stderr.write(_told(error, boot))
         sys.stderr.flush()
         os._exit(1)
     child.prepare_streams()
@@ -153,11 +153,13 @@ class _CodeNotThere(Exception):
     """The run's code could not be had, which is no fault of the code."""
 
 
-def _told(error: BaseException) -> str:
+def _told(error: BaseException, boot: Mapping[str, Any]) -> str:
     """Why the flow was not loaded: the traceback of what the user's file raised, else a sentence."""
-    from daskflow.task.attempt import without_ours
+    from daskflow.task.attempt import not_here, without_ours
 
-    return str(error) if isinstance(error, _CodeNotThere) else without_ours(error)
+    if isinstance(error, _CodeNotThere):
+        return str(error)
+    return without_ours(error) + not_here(error, boot.get("folder") is not None)
 
 
 def _copy_of(store: RunStore, boot: dict[str, Any]) -> Place | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import textwrap
@@ -75,14 +76,60 @@ def test_what_changed_from_another_run_or_a_folder_is_shown(folder: Path, other:
     ]
 
 
-def test_the_sources_are_written_where_nothing_is_lost(folder: Path, tmp_path: Path):
-    done = code(folder, "F/1", "--save", str(tmp_path / "new"))
-    again = code(folder, "F/1", "--save", str(tmp_path / "new"))
+def test_files_that_only_one_side_has_are_shown_whole(folder: Path, tmp_path: Path):
+    (tmp_path / "flow.py").write_text(textwrap.dedent(FLOW).replace("import helper", "import helper, fresh"))
+    (tmp_path / "fresh.py").write_text("TWO = 2\n")
+    (tmp_path / "of_another_flow.py").touch()
 
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "new" / "helper.py").read_text() == "ONE = 1\n"
+    done = code(folder, "F/1", "--diff", str(tmp_path))
+
+    assert done.stdout.splitlines()[:5] == [
+        f"--- {tmp_path}/flow.py",
+        "+++ F/1/flow.py",
+        "@@ -1,7 +1,7 @@",
+        " ",
+        " from daskflow import FlowSpec, step",
+    ]
+    assert done.stdout.splitlines()[-8:] == [
+        f"--- {tmp_path}/fresh.py",
+        "+++ /dev/null",
+        "@@ -1 +0,0 @@",
+        "-TWO = 2",
+        "--- /dev/null",
+        "+++ F/1/helper.py",
+        "@@ -0,0 +1 @@",
+        "+ONE = 1",
+    ]
+    assert "of_another_flow" not in done.stdout
+
+
+def test_the_sources_are_written_where_nothing_is_lost(folder: Path, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    done = [code(folder, "F/1", "--save", str(tmp_path / name)) for name in ("new", "deep/new", "empty")]
+    again = code(folder, "F/2", "--save", str(tmp_path / "new"))
+
+    for each in (tmp_path / name for name in ("new", "deep/new", "empty")):
+        assert {file.name for file in each.iterdir()} == {"flow.py", "helper.py"}
+        assert (each / "helper.py").read_text() == "ONE = 1\n"
+    assert [each.returncode for each in done] == [0, 0, 0]
     assert again.returncode == 1
-    assert "is there already" in again.stderr
+    assert "is not empty, or is the folder you are in. Choose one that is empty" in again.stderr
+
+
+def test_sources_that_can_not_all_be_written_leave_nothing(folder: Path, tmp_path: Path):
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))  # as on a full disk: one file is longer
+
+    (tmp_path / "file").touch()
+    command = [sys.executable, "-c", TOOL, "code", "F/1", "--datastore", str(folder / "store"), "--save"]
+    options = {"capture_output": True, "text": True, "timeout": 60, "check": False, "cwd": tmp_path}
+    full = subprocess.run([*command, "new"], preexec_fn=limit, **options)
+    below_a_file = subprocess.run([*command, "file/new"], **options)
+
+    assert full.returncode == below_a_file.returncode == 1
+    assert "The files can't be written to new: File too large." in full.stderr
+    assert "The files can't be written to file/new: Not a directory." in below_a_file.stderr
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +137,8 @@ def test_the_sources_are_written_where_nothing_is_lost(folder: Path, tmp_path: P
     [
         (["F/9"], "F/9"),
         (["G/1"], "G/1"),
-        (["F/1", "--diff", "F/8"], "F/8"),
+        (["F/1", "--diff", "F/8"], "There is no folder F/8; and as a run: "),
+        (["F/1", "--diff", "nodir"], "--diff takes a folder or a run. There is no folder nodir"),
         (["F/1", "--diff", "F/2", "--json"], "exclude one another"),
     ],
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from distributed.security import Security
 
 from tests.watching import scheduler_address
 
@@ -98,11 +99,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             process.wait(60)
 
 
-def run(folder: Path, address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, address: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "flow.py", "--datastore", "store", "run", "--cluster", address, *arguments],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": ROOT, "DASKFLOW_USER": "ada"},
+        env=os.environ | {"PYTHONPATH": ROOT, "DASKFLOW_USER": "ada"} | more,
         capture_output=True,
         text=True,
         timeout=90,
@@ -157,3 +158,72 @@ def test_an_address_where_nobody_answers_is_an_error_in_time(folder: Path):
     assert "No scheduler answers there within 10 seconds" in done.stderr
     assert time.monotonic() - began < 60
     assert "Traceback" not in done.stderr
+
+
+TLS = "DASK_DISTRIBUTED__COMM__TLS__"
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (
+            {},
+            "Dask has no certificate for it. Set distributed.comm.tls.ca-file, distributed.comm.tls.client.cert, "
+            f"distributed.comm.tls.client.key in its configuration, or as {TLS}CA_FILE, {TLS}CLIENT__CERT, {TLS}CLIENT__KEY.",
+        ),
+        (
+            {"CA_FILE": "flow.py", "CLIENT__CERT": "nowhere.pem"},
+            "nowhere.pem, which is Dask's distributed.comm.tls.client.cert, does not exist.",
+        ),
+        (
+            {"CA_FILE": "flow.py", "CLIENT__CERT": "flow.py"},
+            "TLS fails with the certificates in flow.py, flow.py: [",
+        ),
+    ],
+)
+def test_an_address_that_needs_certificates_says_what_is_missing_of_them(
+    folder: Path, settings: dict[str, str], told: str
+):
+    done = run(folder, "tls://127.0.0.1:1", **{TLS + name: value for name, value in settings.items()})
+
+    assert done.returncode == 1
+    assert f"Can't reach the cluster at tls://127.0.0.1:1: {told}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_scheduler_that_speaks_another_protocol_or_has_other_certificates_is_told_as_that(
+    folder: Path, address: str
+):
+    own, other = Security.temporary(), Security.temporary()
+    for name, text in (("ca", own.tls_ca_file), ("key", own.tls_client_key), ("other", other.tls_ca_file)):
+        (folder / f"{name}.pem").write_text(text)
+    files = ("--tls-ca-file", "ca.pem", "--tls-cert", "ca.pem", "--tls-key", "key.pem")
+    listen = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", "s.json")
+    scheduler = subprocess.Popen(
+        [sys.executable, "-m", "dask", "scheduler", *listen, "--protocol", "tls", *files],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    given = {f"{TLS}CA_FILE": "ca.pem", f"{TLS}CLIENT__CERT": "ca.pem", f"{TLS}CLIENT__KEY": "key.pem"}
+    try:
+        secured = scheduler_address(folder / "s.json")
+        of_others = run(folder, secured, **given | {f"{TLS}CA_FILE": "other.pem"})
+        without = run(folder, secured.replace("tls://", "tcp://"))
+    finally:
+        scheduler.terminate()
+        scheduler.wait(60)
+    with_too_much = run(folder, address.replace("tcp://", "tls://"), **given)
+
+    certificates = (
+        "TLS fails with the certificates in other.pem, ca.pem, key.pem: [SSL: CERTIFICATE_VERIFY_FAILED]"
+    )
+    assert certificates in of_others.stderr
+    assert (
+        "closes the connection; the address of a scheduler with certificates begins with tls://."
+        in without.stderr
+    )
+    assert (
+        "speaks no TLS; the address of a scheduler without certificates begins with tcp://."
+        in with_too_much.stderr
+    )

@@ -177,6 +177,13 @@ def test_a_flow_runs_on_a_cluster_of_a_class_which_ends_with_the_run(
         ("local", {"n": 1}, "'local' is none"),
         ("tcp://127.0.0.1:1", {"n": 1}, "--cluster-option is for a class or a profile"),
         ("lokal", {}, "There is no cluster 'lokal'"),
+        (
+            "127.0.0.1:8786",
+            {},
+            "There is no cluster '127.0.0.1:8786'. The address of a scheduler begins with its",
+        ),
+        ("head:8786", {}, "protocol: tcp://head:8786, or tls://head:8786 if it has certificates."),
+        ("[::1]:8786", {}, "tcp://[::1]:8786"),
         (".Cluster", {}, "Can't import the cluster .Cluster: ValueError"),
     ],
 )

@@ -326,11 +326,29 @@ def test_the_files_of_a_run_are_given_back(cluster: Cluster, folder: Path, tmp_p
     assert Run("F/1", store=store).code["queries/q.sql"] == "select 1"
     assert (tmp_path / "saved" / "queries" / "q.sql").read_text() == "select 1"
     assert (tmp_path / "saved" / "weights.bin").read_bytes() == b"\x00\xff"
+    assert os.access(tmp_path / "saved" / "tool.py", os.X_OK)
+    assert not os.access(tmp_path / "saved" / "flow.py", os.X_OK)
     assert "# queries/q.sql\nselect 1\n" in code("F/1")
     assert "# weights.bin\n(2 bytes that are no text)\n" in code("F/1")
     assert json.loads(code("F/1", "--json"))["lazy/part.py"] == "NAME = 'late'"
     changes = code("F/2", "--diff", "F/1").splitlines()
     assert changes[-3:] == ["-select 1", "+select 2", "weights.bin, which is no text, differs"]
+    (folder / "lazy" / "part.py").unlink()
+    for name in ("new.sql", "new.bin", "notes", "new.csv", ".hidden"):  # the latter two don't travel
+        (folder / name).write_text("new")
+    names = [
+        line for line in code("F/1", "--diff", str(folder)).splitlines() if line.startswith(("---", "+++"))
+    ]
+    assert names == [
+        "--- /dev/null",
+        "+++ F/1/lazy/part.py",
+        f"--- {folder}/new.bin",
+        "+++ /dev/null",
+        f"--- {folder}/new.sql",
+        "+++ /dev/null",
+        f"--- {folder}/queries/q.sql",
+        "+++ F/1/queries/q.sql",
+    ]
 
 
 BROKEN = FLOW.replace("self.seen = {", 'assert "2" in open("queries/q.sql").read()\n        self.seen = {')
@@ -392,6 +410,40 @@ def test_on_this_machine_s_own_cluster_nothing_is_packed(folder: Path):
 
     assert not (folder.parent / "store" / "F" / "packages").exists()
     assert (folder.parent / "store" / "F" / "1" / "code" / "lazy" / "part.py").exists()
+
+
+@pytest.mark.parametrize("imports", ["import helper", "import lazy.part"])
+def test_a_module_that_only_the_driver_finds_is_told_with_what_to_do(
+    cluster: Cluster, folder: Path, imports: str
+):
+    (folder.parent / "library").mkdir()
+    (folder.parent / "library" / "far.py").touch()
+    (folder / "flow.py").write_text(FLOW.replace(imports, f"{imports}, far"))
+    cluster.workers(1)
+
+    path = os.pathsep.join([ROOT, str(folder.parent / "library")])
+    out = ended(start(folder, "run", "--cluster", cluster.address, PYTHONPATH=path), status=1)
+
+    assert "ModuleNotFoundError: No module named 'far'" in out
+    assert (
+        "what else the driver's PYTHONPATH leads to stays behind. Put far beside the flow, or have it" in out
+    )
+
+
+@pytest.mark.parametrize("handed", ["helper.size", "lambda text: helper.size(text)"])
+def test_a_function_of_another_module_that_is_handed_to_dask_is_told_with_what_to_do(
+    cluster: Cluster, folder: Path, handed: str
+):
+    (folder / "helper.py").write_text("NAME = 'beside'\n\n\ndef size(text):\n    return len(text)\n")
+    call = f"import dask\n        print(dask.delayed({handed})('four').compute())\n        self.items"
+    (folder / "flow.py").write_text(FLOW.replace("self.items", call))
+    cluster.workers(1)
+
+    out = ended(start(folder, "run", "--cluster", cluster.address), status=1)
+
+    assert (
+        "The Dask of the cluster has no module helper: its processes know no modules beside the flow." in out
+    )
 
 
 def test_a_package_that_is_gone_fails_the_run_in_one_sentence(cluster: Cluster, folder: Path):

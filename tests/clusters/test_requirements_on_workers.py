@@ -18,7 +18,7 @@ from daskflow.pathspec import TaskName
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
 from tests.watching import descendants, living, scheduler_address, wait_until
-from tests.wheels import asked_for, wheel
+from tests.wheels import asked_for, stuck, wheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,13 +187,40 @@ def test_tasks_of_a_worker_that_comes_later_and_can_not_have_it_fail_in_one_sent
 
 
 @pytest.mark.slow
-def test_a_worker_goes_on_while_pip_works_and_neither_it_nor_the_driver_waits_for_pip_when_told_to_end(
-    cluster: Cluster,
-):
+def test_a_worker_goes_on_while_pip_works_and_pip_ends_with_the_command(cluster: Cluster):
+    cluster.start_workers(2)
+    cluster.wait_for_workers(2)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(60)
+        asked_for(cluster.folder / "requirements.txt", stuck(cluster.folder, listening.getsockname()[1]))
+        with cluster.run() as driver:
+            building, _ = listening.accept()
+            below = [pid for each in cluster.started[1:] for pid in descendants(each.pid)]
+            with Client(cluster.address) as client:
+                assert client.submit(sum, [1, 2]).result(timeout=30) == 3
+
+            driver.send_signal(signal.SIGTERM)
+            out, _ = driver.communicate(timeout=10)
+        wait_until(lambda: not living(below))
+        building.close()
+
+    assert len(below) > 1  # pip, and what builds the package
+    assert driver.returncode == 130
+    assert "Interrupted." in out
+    assert "Traceback" not in out
+    assert cluster.started[-1].poll() is None
+    asked_for(cluster.folder / "requirements.txt", "measures")
+    with cluster.run() as driver:
+        out, _ = driver.communicate(timeout=90)
+    assert driver.returncode == 0, out
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_told_to_end_does_not_wait_for_pip(cluster: Cluster):
     cluster.start_workers(1)
     cluster.wait_for_workers(1)
     with socket.create_server(("127.0.0.1", 0)) as index:  # it takes a request and never answers
-        index.settimeout(30)
+        index.settimeout(60)
         port = index.getsockname()[1]
         (cluster.folder / "requirements.txt").write_text(
             f"--index-url http://127.0.0.1:{port}/simple\nmeasures\n"
@@ -201,16 +228,32 @@ def test_a_worker_goes_on_while_pip_works_and_neither_it_nor_the_driver_waits_fo
         with cluster.run() as driver:
             request, _ = index.accept()
             below = descendants(cluster.started[-1].pid)
-            with Client(cluster.address) as client:
-                assert client.submit(sum, [1, 2]).result(timeout=30) == 3
-
-            driver.send_signal(signal.SIGINT)
-            out, _ = driver.communicate(timeout=10)
             cluster.started[-1].terminate()
             cluster.started[-1].wait(10)
-        wait_until(lambda: not living(below))
+            wait_until(lambda: not living(below))
+            driver.kill()
         request.close()
 
     assert below
-    assert driver.returncode != 0
+
+
+@pytest.mark.slow
+def test_pip_for_the_first_task_of_a_worker_ends_with_the_run(cluster: Cluster):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(60)
+        asked_for(cluster.folder / "requirements.txt", stuck(cluster.folder, listening.getsockname()[1]))
+        with cluster.run() as driver:
+            first = iter(driver.stdout.readline, "")
+            assert any("no worker yet" in line for line in first)
+            cluster.start_workers(1)
+            building, _ = listening.accept()
+            below = descendants(cluster.started[-1].pid)
+            driver.send_signal(signal.SIGINT)
+            out, _ = driver.communicate(timeout=30)
+        wait_until(lambda: not living(below))
+        building.close()
+
+    assert below
     assert "Traceback" not in out
+    assert cluster.store.task(TaskName("start", "0")) is None
+    assert not list(cluster.store.failed_attempts(TaskName("start", "0")))

@@ -10,6 +10,7 @@ import site
 import socket
 import subprocess
 import sys
+import time
 import venv
 from pathlib import Path
 
@@ -120,6 +121,23 @@ def test_the_next_run_finds_the_environment_and_pip_is_not_called(place):
     assert "environment" not in done.text
     assert environments(place) == [before]
     assert calls_of_pip(place) == 1
+
+
+def test_an_environment_that_no_run_has_used_for_long_makes_room_when_another_is_made(place):
+    call(place, "run", "--requirements", "requirements.txt")
+    (used,) = environments(place)
+    (used.parent / "unused").mkdir()
+    long_ago = time.time() - 31 * 24 * 3600
+    for each in environments(place):
+        os.utime(each, (long_ago, long_ago))
+    call(place, "run", "--requirements", "requirements.txt")
+    asked_for(place.folder / "requirements.txt", "measures==1.0")
+
+    done = call(place, "run", "--requirements", "requirements.txt")
+
+    assert done.returncode == 0, done.text
+    assert used in environments(place)
+    assert used.parent / "unused" not in environments(place)
 
 
 @pytest.mark.slow
@@ -338,7 +356,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(place):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_pip_ends_with_the_command_and_the_next_one_makes_the_environment(place, number):
     with socket.create_server(("127.0.0.1", 0)) as index:  # it takes a request and never answers
         index.settimeout(30)
@@ -354,6 +372,7 @@ def test_pip_ends_with_the_command_and_the_next_one_makes_the_environment(place,
         request.close()
 
     assert below
+    assert ("Interrupted." in err) == (number != signal.SIGKILL)
     assert "Traceback" not in err
     assert not place.store.names()
     asked.write_text(lines)

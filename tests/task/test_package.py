@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,6 +20,9 @@ from daskflow.store.storage import storage_at
 from daskflow.task import package
 from daskflow.task.code import Code
 from daskflow.task.package import Selection, choose, pack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PACKAGE_ROOT = str(Path(__file__).parents[2])
 
@@ -100,6 +104,24 @@ def test_a_pattern_that_is_none_is_an_error_that_names_the_file(tmp_path: Path):
     (tmp_path / ".daskflowignore").write_text("!\n")
 
     with pytest.raises(PackageError, match=r"\.daskflowignore has a pattern that is none: .*'!'"):
+        choose(str(tmp_path), Selection())
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda file: file.mkdir(), "Is a directory"),
+        (lambda file: file.symlink_to("gone"), "No such file or directory"),
+        (lambda file: file.symlink_to(file.name), "Too many levels of symbolic links"),
+        (lambda file: file.symlink_to("/proc/self/mem"), "Input/output error"),
+    ],
+)
+def test_an_ignore_file_that_can_not_be_read_is_an_error_and_not_taken_for_none(
+    tmp_path: Path, make: Callable[[Path], None], told: str
+):
+    make(tmp_path / ".daskflowignore")
+
+    with pytest.raises(PackageError, match=rf"\.daskflowignore can't be read: {told}\. .* mend or remove it"):
         choose(str(tmp_path), Selection())
 
 

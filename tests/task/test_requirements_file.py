@@ -36,6 +36,9 @@ def text_of(folder: Path, content: str) -> str:
         ("--index-url https://${TOKEN}@host/simple", "--index-url https://${TOKEN}@host/simple\n"),
         ("-r https://host/r.txt", "-r https://host/r.txt\n"),
         ("--find-links https://host/wheels", "--find-links https://host/wheels\n"),
+        ("https://host/a-1.whl", "https://host/a-1.whl\n"),
+        ("${WHEELS}/a-1.whl", "${WHEELS}/a-1.whl\n"),
+        ("/only/on/workers/a-1.whl", "/only/on/workers/a-1.whl\n"),
     ],
 )
 def test_comments_go_and_lines_are_joined_as_pip_does(tmp_path: Path, content: str, text: str):
@@ -68,6 +71,23 @@ def test_a_wheel_that_is_built_again_is_another_requirement(tmp_path: Path):
     assert before != after
     assert after == (
         f"a @ {wheel.as_uri()}#sha256={digest} ; python_version > '3'\nb @ {wheel.as_uri()}#sha256=00\n"
+    )
+
+
+def test_a_file_with_extras_is_told_by_its_name(tmp_path: Path):
+    names = ("a_b-1.0-py3-none-any.whl", "a-b-2.tar.gz")
+    (tmp_path / "wheels[1]").mkdir()
+    for name in names:
+        (tmp_path / "wheels[1]" / name).touch()
+    here, digest = f"file://{tmp_path}/wheels%5B1%5D", hashlib.sha256(b"").hexdigest()
+
+    found = text_of(
+        tmp_path, f"wheels[1]/{names[0]}[x,y] ; python_version > '3'\n./wheels[1]/{names[1]}[x]\n"
+    )
+
+    assert found == (
+        f"a_b[x,y] @ {here}/{names[0]}#sha256={digest} ; python_version > '3'\n"
+        f"a-b[x] @ {here}/{names[1]}#sha256={digest}\n"
     )
 
 
@@ -106,6 +126,12 @@ def test_files_that_it_includes_count_as_what_they_say(tmp_path: Path):
         ("-r missing.txt", "missing.txt can't be read: No such file or directory."),
         ("-r .", "can't be read: Is a directory."),
         ("-c r.txt", "r.txt includes itself."),
+        (
+            "gone-1.whl ; python_version > '3'",
+            "asks for 'gone-1.whl ; python_version > '3'', but there is no /",
+        ),
+        ("./wheels/gone-1.tar.gz[extra]", "/wheels/gone-1.tar.gz."),
+        ("wheels/gone", "/wheels/gone."),
     ],
 )
 def test_what_can_not_be_taken_along_is_refused(tmp_path: Path, line: str, told: str):
