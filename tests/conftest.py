@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+from listeners import Watcher, watcher
 from s3server import Bucket, Proxy, bucket_at, moto, proxy_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 # Machines are noisy: no test asserts how long something takes.
 settings.register_profile("daskflow", deadline=None)
@@ -22,6 +23,23 @@ os.environ["DASKFLOW_USER"] = "ada"
 
 # A run below nohup ignores a hang-up, as it should; those that the tests start must not.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def listeners() -> Iterator[Watcher]:
+    """Sees whatever listens where others could reach it."""
+    with watcher() as found:
+        yield found
+        assert found.seen() == []  # since the last test
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Function) -> Generator[None, None, None]:
+    """A test fails during which something listens where others could reach it."""
+    yield
+    seen = item.funcargs["listeners"].seen()
+    if seen and item.get_closest_marker("open_to_others") is None:
+        pytest.fail("Others could reach " + "; ".join(seen), pytrace=False)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+ON_LOOPBACK = ("--host", "127.0.0.1", "--no-dashboard", "--dashboard-address", "127.0.0.1:0")
+"""Options of ``dask scheduler`` and ``dask worker`` with which nobody else reaches them: without a dashboard they have a web server, too."""
+
 
 def wait_until(happens: Callable[[], object], seconds: float = 30) -> None:
     """Return once it has happened; if it does not, the test fails."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 START_SECONDS = 60.0
+ON_LOOPBACK = ("--host", "127.0.0.1", "--no-dashboard", "--dashboard-address", "127.0.0.1:0")
+"""Without a dashboard they have a web server, too."""
 
 
 def end_with_parent() -> None:
@@ -80,7 +82,7 @@ class KillableCluster:
     def _start_scheduler(self) -> None:
         told = self.folder / "scheduler.json"
         told.unlink(missing_ok=True)
-        arguments = ["--protocol", "tls", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(told)]
+        arguments = ["--protocol", "tls", "--port", "0", "--scheduler-file", str(told)]
         self._scheduler = self._start("scheduler", *arguments)
         end = time.monotonic() + START_SECONDS
         while True:
@@ -94,7 +96,7 @@ class KillableCluster:
     def _start(self, what: str, *arguments: str) -> subprocess.Popen[bytes]:
         with open(self.folder / f"{what}.log", "ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "dask", what, *arguments, "--no-dashboard"],
+                [sys.executable, "-m", "dask", what, *arguments, *ON_LOOPBACK],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -71,7 +71,7 @@ def up(name: str, workers: int | None) -> None:
     profile = _profile(name)
     number = workers or max(profile.min_workers, 1)
     if number > profile.max_workers:
-        raise click.UsageError(f"The profile '{name}' allows {profile.max_workers} workers (max_workers).")
+        raise click.UsageError(_too_many(profile))
     ec2_shared.start(_account(profile), profile, _user(), number)
     click.echo(
         f"The cluster '{name}' is up. Without a task for {profile.idle_timeout // 60} minutes, and after {profile.lifetime // 3600} "
@@ -81,18 +81,23 @@ def up(name: str, workers: int | None) -> None:
 
 @cluster.command()
 @REGION
-def ls(region: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="For a program: a line of JSON a cluster.")
+def ls(region: str | None, as_json: bool) -> None:
     """List all clusters in EC2 that daskflow started, those of single runs included."""
     from daskflow.clusters import ec2_fleet
 
-    rows = [("NAME", "OWNER", "SINCE", "FOR", "MACHINES", "ID")]
-    for region_name in _regions(region):
-        account = _in_region(region_name)
-        for each in ec2_fleet.clusters(account):
-            what = "everybody" if each.shared else "a run"
-            if each.scheduler is None:
-                what += ", without scheduler"
-            rows.append((each.name, each.owner, each.created, what, str(len(each.machines)), each.id))
+    accounts = [_in_region(region_name) for region_name in _regions(region)]
+    found = [(account.region, each) for account in accounts for each in ec2_fleet.clusters(account)]
+    if as_json:
+        for where, each in found:
+            click.echo(json.dumps(each.described() | {"region": where}))
+        return
+    rows = [("NAME", "OWNER", "SINCE", "FOR", "MACHINES", "REGION", "ID")]
+    for where, each in found:
+        what = "everybody" if each.shared else "a run"
+        if each.scheduler is None:
+            what += ", without scheduler"
+        rows.append((each.name, each.owner, each.created, what, str(len(each.machines)), where, each.id))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows if len(rows) > 1 else ():
         click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
@@ -106,12 +111,13 @@ def ls(region: str | None) -> None:
 def scale(name: str, workers: int) -> None:
     """Let a cluster that stays have so many WORKERS; idle ones go first."""
     from daskflow.clusters import ec2_shared
+    from daskflow.clusters.ec2_fleet import count
 
     profile = _profile(name)
     if workers > profile.max_workers:
-        raise click.UsageError(f"The profile '{name}' allows {profile.max_workers} workers (max_workers).")
-    before, after = ec2_shared.scale(_account(profile), profile, _user(), workers)
-    click.echo(f"The cluster '{name}' had {before} workers, and gets {after}.")
+        raise click.UsageError(_too_many(profile))
+    before, after = ec2_shared.scale(_account(profile), profile, workers)
+    click.echo(f"The cluster '{name}' had {count(before)}, and gets {after}.")
 
 
 @cluster.command()
@@ -175,7 +181,7 @@ def down(name: str | None, every: bool, owner: str | None, region: str | None) -
         for group in own + ec2_fleet.remove_abandoned_groups(account):
             click.echo(f"The security group {group} was left by a cluster that is gone; it is removed.")
     if not number and not every:
-        raise ClusterError(f"No cluster '{name}' is up.")
+        raise ClusterError(f"No cluster '{name}' is up. 'daskflow cluster ls' shows those that are.")
     if not number:
         click.echo(f"There is no cluster of {whose}.")
 
@@ -192,6 +198,10 @@ def _profile(name: str) -> Ec2Profile:
             f"The profile '{name}' is a class, {profile.path}; these commands are for kind = \"ec2\"."
         )
     return profile
+
+
+def _too_many(profile: Ec2Profile) -> str:
+    return f"The profile '{profile.name}' allows {profile.max_workers} workers (max_workers)."
 
 
 def _account(profile: Ec2Profile) -> Account:

@@ -94,7 +94,7 @@ class Fleet:
         Raises :class:`ClusterError`.
         """
         self.look_up()
-        self.see_that_there_is_room(workers + 1, f"A scheduler and {_count(workers)}")
+        self.see_that_there_is_room(workers + 1, f"A scheduler and {count(workers)}")
         if self._group:
             ec2_groups.check_group(self.account, self.profile, self.place)
         else:
@@ -117,7 +117,7 @@ class Fleet:
     def prepare_more(self, workers: int) -> None:
         """Look up what machines need, and see that there may be so many more. Raises :class:`ClusterError`."""
         self.look_up()
-        self.see_that_there_is_room(workers, f"{_count(workers)} more")
+        self.see_that_there_is_room(workers, f"{count(workers)} more")
 
     def look_up(self) -> None:
         """Find out what machines need. Raises :class:`ClusterError` if the profile does not fit the account."""
@@ -461,6 +461,13 @@ class Cluster:
         """The ids of all its machines."""
         return [each["InstanceId"] for each in (*([self.scheduler] if self.scheduler else ()), *self.workers)]
 
+    def described(self) -> dict[str, Any]:
+        """For a program."""
+        scheduler = self.scheduler["InstanceId"] if self.scheduler else None
+        workers = [each["InstanceId"] for each in self.workers]
+        about = {"name": self.name, "id": self.id, "owner": self.owner, "created": self.created}
+        return about | {"shared": self.shared, "scheduler": scheduler, "workers": workers}
+
     def host(self) -> str:
         """By which address we reach the scheduler."""
         if self.scheduler is None:
@@ -632,7 +639,8 @@ def _to_the_end(call: Callable[[], T]) -> T:
         raise
 
 
-def _count(workers: int) -> str:
+def count(workers: int) -> str:
+    """So many workers, in words."""
     return "1 worker" if workers == 1 else f"{workers} workers"
 
 

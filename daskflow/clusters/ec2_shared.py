@@ -88,15 +88,16 @@ def wait_for_a_worker(client: Any, fleet: Fleet) -> None:
     )
 
 
-def scale(account: Account, profile: Ec2Profile, owner: str, workers: int) -> tuple[int, int]:
+def scale(account: Account, profile: Ec2Profile, workers: int) -> tuple[int, int]:
     """Let the shared cluster of a profile have so many workers; returns how many it had, and how many it gets.
 
-    Idle workers go first; what the others hold goes to those that stay. Raises :class:`ClusterError`.
+    Idle workers go first; what the others hold goes to those that stay. Whoever adds workers, they are its owner's, as the
+    others are. Raises :class:`ClusterError`.
     """
     cluster = named(account, profile.name)
     have = len(cluster.workers)
     if workers > have:
-        fleet = Fleet(account, profile, owner, CONFIGURATION, there=cluster, shared=True)
+        fleet = Fleet(account, profile, cluster.owner, CONFIGURATION, there=cluster, shared=True)
         fleet.prepare_more(workers - have)
         assert cluster.scheduler is not None
         _start_workers(fleet, cluster.scheduler["PrivateIpAddress"], workers - have)
@@ -161,15 +162,20 @@ def joined(
     tell(f"The cluster '{cluster.name}' of {cluster.owner} is up, since {cluster.created}.")
     with connected(account, profile, cluster) as client, dashboard_of(client) as link:
         client.cluster = Link(link)
+        if not client.nthreads():
+            tell(f"It has no worker: 'daskflow cluster scale {cluster.name} N' adds some.")
         yield client
         client.cluster = None
 
 
 class Link:
-    """Stands for a cluster that others own: all that a client may know of it is where its dashboard is."""
+    """Stands for a cluster that others own: all that a client may know of it is that it is there, and where its dashboard is."""
 
     def __init__(self, dashboard_link: str) -> None:
+        from distributed.core import Status
+
         self.dashboard_link = dashboard_link
+        self.status = Status.running
 
 
 def logs(client: Any) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from distributed.security import Security
 
-from tests.watching import scheduler_address
+from tests.watching import ON_LOOPBACK, scheduler_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,20 +77,12 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("cluster")
     environment = os.environ | {"PYTHONPATH": ROOT}
     dask = [sys.executable, "-m", "dask"]
-    listen = [
-        "--host",
-        "127.0.0.1",
-        "--port",
-        "0",
-        "--no-dashboard",
-        "--scheduler-file",
-        str(folder / "s.json"),
-    ]
+    listen = ["--port", "0", "--scheduler-file", str(folder / "s.json"), *ON_LOOPBACK]
     options = {"cwd": folder, "env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     started = [subprocess.Popen([*dask, "scheduler", *listen], **options)]
     try:
         found = scheduler_address(folder / "s.json")
-        worker = ["worker", found, "--nthreads", "2", "--no-nanny", "--no-dashboard"]
+        worker = ["worker", found, "--nthreads", "2", "--no-nanny", *ON_LOOPBACK]
         started += [subprocess.Popen([*dask, *worker], **options) for _ in range(2)]
         yield found
     finally:

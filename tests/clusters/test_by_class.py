@@ -25,7 +25,7 @@ from cryptography.x509.oid import NameOID
 from daskflow import Task
 from daskflow.clusters import open_cluster
 from daskflow.errors import ClusterError
-from tests.watching import scheduler_address
+from tests.watching import ON_LOOPBACK, scheduler_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -296,13 +296,13 @@ def test_a_scheduler_under_tls_is_reached_with_the_certificates_of_dasks_configu
     there = tmp_path_factory.mktemp("cluster")
     environment = os.environ | certificate | {"PYTHONPATH": ROOT}
     options = {"cwd": there, "env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    listen = ["--protocol", "tls", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    listen = ["--protocol", "tls", "--port", "0", *ON_LOOPBACK]
     file = there / "s.json"
     dask = [sys.executable, "-m", "dask"]
     started = [subprocess.Popen([*dask, "scheduler", *listen, "--scheduler-file", str(file)], **options)]
     try:
         address = scheduler_address(file)
-        worker = ["worker", address, "--protocol", "tls", "--nthreads", "2", "--no-nanny", "--no-dashboard"]
+        worker = ["worker", address, "--protocol", "tls", "--nthreads", "2", "--no-nanny", *ON_LOOPBACK]
         started.append(subprocess.Popen([*dask, *worker], **options))
         assert address.startswith("tls://")
 
@@ -344,7 +344,7 @@ def test_a_flow_runs_on_machines_that_are_reached_by_ssh(folder: Path, ssh: dict
     options = {
         "hosts": ["127.0.0.1", "127.0.0.1"],  # of the scheduler, of a worker
         "connect_options": ssh,
-        "worker_options": {"nthreads": 2},
+        "worker_options": {"nthreads": 2, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"},
         "scheduler_options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0"},
         "remote_python": sys.executable,
     }

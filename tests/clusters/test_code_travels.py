@@ -16,7 +16,7 @@ from daskflow import Run, Task
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
 from tests.namespaces import needs_mounts, with_mounts
-from tests.watching import scheduler_address, wait_until
+from tests.watching import ON_LOOPBACK, scheduler_address, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -108,7 +108,7 @@ class Cluster:
 def dask(folder: Path, *words: str, **more: str) -> subprocess.Popen[bytes]:
     """Start a process of a cluster."""
     return subprocess.Popen(
-        [*words, "--host", "127.0.0.1", "--no-dashboard"],
+        [*words, *ON_LOOPBACK],
         cwd=folder,
         env=environment(**more),
         stdout=subprocess.DEVNULL,

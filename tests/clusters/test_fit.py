@@ -16,7 +16,7 @@ from daskflow.pathspec import TaskName
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
 from tests.namespaces import needs_mounts, with_mounts
-from tests.watching import scheduler_address
+from tests.watching import ON_LOOPBACK, scheduler_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,12 +58,12 @@ def cluster(tmp_path: Path) -> Iterator[Callable[..., str]]:
     def start(python: list[str], of_scheduler: Path = folder) -> str:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), ROOT])}
         dask = [sys.executable, "-m", "dask"]
-        listen = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+        listen = ["--port", "0", *ON_LOOPBACK]
         file = folder / "s.json"
         scheduler = [*dask, "scheduler", *listen, "--scheduler-file", str(file)]
         variables = environment | {"PYTHONPATH": os.pathsep.join([str(of_scheduler), ROOT])}
         started.append(subprocess.Popen(scheduler, env=variables, **options))
-        worker = [*python, *dask[1:], "worker", scheduler_address(file), "--no-nanny", "--no-dashboard"]
+        worker = [*python, *dask[1:], "worker", scheduler_address(file), "--no-nanny", *ON_LOOPBACK]
         started.append(subprocess.Popen(worker, env=environment, **options))
         return scheduler_address(file)
 

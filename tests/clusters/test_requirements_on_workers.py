@@ -17,7 +17,7 @@ from distributed import Client
 from daskflow.pathspec import TaskName
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
-from tests.watching import descendants, living, scheduler_address, wait_until
+from tests.watching import ON_LOOPBACK, descendants, living, scheduler_address, wait_until
 from tests.wheels import asked_for, stuck, wheel
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ class Cluster:
         (folder / "flow.py").write_text(textwrap.dedent(FLOW))
         wheel(folder / "wheels", "measures", "2.0")
         asked_for(folder / "requirements.txt", "measures")
-        listen = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
-        self.start("scheduler", *listen, "--scheduler-file", "s.json")
+        self.start("scheduler", "--port", "0", "--scheduler-file", "s.json", *ON_LOOPBACK)
         self.address = scheduler_address(folder / "s.json")
 
     def start(self, *arguments: str) -> None:
@@ -81,7 +80,7 @@ class Cluster:
 
     def start_workers(self, count: int) -> None:
         for _ in range(count):
-            self.start("worker", self.address, "--nthreads", "2", "--no-nanny", "--no-dashboard")
+            self.start("worker", self.address, "--nthreads", "2", "--no-nanny", *ON_LOOPBACK)
 
     def wait_for_workers(self, count: int) -> None:
         code = (

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from watching import scheduler_address, wait_until
+from watching import ON_LOOPBACK, scheduler_address, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,13 +126,13 @@ def cluster_in(
     """Start a cluster whose scheduler gets these options."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     dask = [sys.executable, "-m", "dask"]
-    listen = ["--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(folder / "s.json")]
+    listen = ["--port", "0", "--scheduler-file", str(folder / "s.json"), *ON_LOOPBACK, "--dashboard"]
     options: dict[str, Any] = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     env = environment | (scheduler_environment or {})
     started = [subprocess.Popen([*dask, "scheduler", *listen, *words], env=env, **options)]
     try:
         found = scheduler_address(folder / "s.json")
-        worker = [*dask, "worker", found, "--nthreads", "2", "--no-nanny", "--no-dashboard"]
+        worker = [*dask, "worker", found, "--nthreads", "2", "--no-nanny", *ON_LOOPBACK]
         started += [subprocess.Popen(worker, env=environment, **options) for _ in range(workers)]
         yield Cluster(found, started[0], started[1:])
     finally:

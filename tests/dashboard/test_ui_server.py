@@ -25,6 +25,9 @@ from daskflow.store.records import Log
 if TYPE_CHECKING:
     from pathlib import Path
 
+ELSEWHERE = "127.1"
+"""An address that only the system knows to be loopback: to us it is one by which others come, though none can."""
+
 
 def get(address: str, **headers: str) -> tuple[int, str, dict[str, str]]:
     """Status, body and headers of an answer; a redirection is one."""
@@ -219,7 +222,7 @@ def test_without_bokeh_it_says_what_is_missing(tmp_path: Path):
 
 
 def test_elsewhere_it_takes_the_token_of_the_link_and_then_the_cookie(troubles: Path):
-    with ui_of(troubles, "--host", "0.0.0.0") as ui:
+    with ui_of(troubles, "--host", ELSEWHERE) as ui:
         ui.is_silent = False
         port = ui.origin.rpartition(":")[2]
         here, token = f"http://127.0.0.1:{port}", ui.address.rpartition("?token=")[2]
@@ -244,7 +247,7 @@ def test_elsewhere_it_takes_the_token_of_the_link_and_then_the_cookie(troubles: 
 
 
 def test_whoever_has_the_token_may_come_by_any_name_of_the_machine(troubles: Path):
-    with ui_of(troubles, "--host", "0.0.0.0") as ui:
+    with ui_of(troubles, "--host", ELSEWHERE) as ui:
         ui.is_silent = False
         port, token = ui.origin.rpartition(":")[2], ui.address.rpartition("?token=")[2]
         local, name = Ui(f"http://127.0.0.1:{port}/daskflow", ui.process), f"box.example:{port}"

@@ -29,6 +29,7 @@ UNSHARE = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", NAMESPAC
 
 
 @pytest.mark.slow
+@pytest.mark.open_to_others
 @pytest.mark.skipif(
     INSIDE not in os.environ
     and subprocess.run([*UNSHARE, "true"], check=False, capture_output=True).returncode != 0,

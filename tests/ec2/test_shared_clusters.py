@@ -71,7 +71,8 @@ def configure(folder: Path, cloud: Cloud, **more: Any) -> None:
 
 
 def environment(user: str) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": ROOT, "DASKFLOW_USER": user}
+    beats = {"DASK_DISTRIBUTED__CLIENT__HEARTBEAT": "50ms"}  # many in a run, as in one that takes longer
+    return os.environ | beats | {"PYTHONPATH": ROOT, "DASKFLOW_USER": user}
 
 
 def tool(folder: Path, *words: str, user: str = "ada", fails: bool = False) -> str:
@@ -115,6 +116,7 @@ def test_a_cluster_that_stays_is_used_by_two_people_and_ended_by_either(
     for user, each in runs.items():
         assert each.returncode == 0, outputs[user]
         assert "The cluster 'team' of ada is up, since" in outputs[user]
+        assert "Traceback" not in outputs[user]
         home = Task("F/1/start/0", store=bucket.url(user)).data.home
         assert Path(home).parent == cloud.folder
     assert len(cloud.shown) == 2
@@ -126,10 +128,12 @@ def test_a_cluster_that_stays_is_used_by_two_people_and_ended_by_either(
 def test_a_cluster_that_stays_is_looked_at_and_scaled_by_anybody(folder: Path, cloud: Cloud):
     tool(folder, "up", "team")
 
-    assert "had 1 workers, and gets 2" in tool(folder, "scale", "team", "2", user="bob")
+    assert "had 1 worker, and gets 2" in tool(folder, "scale", "team", "2", user="bob")
     wait_until(lambda: len(cloud.running("worker")) == 2, PATIENCE)
     listed = tool(folder, "ls", user="bob").splitlines()[1].split()
-    assert (listed[:2], listed[3:5]) == (["team", "ada"], ["everybody", "3"])
+    assert (listed[:2], listed[3:6]) == (["team", "ada"], ["everybody", "3", "us-east-1"])
+    [told] = map(json.loads, tool(folder, "ls", "--json").splitlines())
+    assert (told["name"], told["owner"], told["shared"], len(told["workers"])) == ("team", "ada", True, 2)
     assert "[scheduler]" in tool(folder, "logs", "team")
     assert f"--- {cloud.running('scheduler')[0].id}" in tool(folder, "logs", "team", "--console")
     assert "gets 1" in tool(folder, "scale", "team", "1")
@@ -156,6 +160,38 @@ def test_machines_whose_image_has_its_python_itself_are_shared_too(
     wait_until(lambda: len(cloud.running("worker")) == 2, PATIENCE)
     assert "[scheduler]" in tool(folder, "logs", "team")
     assert f"--- {cloud.running('scheduler')[0].id}" in tool(folder, "logs", "team", "--console")
+    tool(folder, "down", "team")
+    assert cloud.left() == []
+
+
+@pytest.mark.slow
+def test_workers_that_somebody_adds_belong_to_who_has_the_cluster(folder: Path, cloud: Cloud):
+    configure(folder, cloud, max_machines=3)
+    tool(folder, "up", "team")
+
+    assert "ada has 2 of profile 'team'" in tool(folder, "scale", "team", "3", user="bob", fails=True)
+    tool(folder, "scale", "team", "2", user="bob")
+
+    assert "There is no cluster of bob." in tool(folder, "down", "--all", user="bob")
+    assert "'team' of ada has ended: 3 machines" in tool(folder, "down", "--all")
+    assert cloud.left() == []
+
+
+@pytest.mark.slow
+def test_a_run_on_a_cluster_without_workers_says_how_to_add_some_and_waits(
+    folder: Path, bucket: Bucket, cloud: Cloud
+):
+    tool(folder, "up", "team")
+    assert "had 1 worker, and gets 0" in tool(folder, "scale", "team", "0")
+
+    with run(folder, bucket, "ada") as started:
+        assert started.stdout is not None
+        lines = iter(started.stdout)
+        assert any("It has no worker: 'daskflow cluster scale team N' adds some." in line for line in lines)
+        tool(folder, "scale", "team", "1")
+        rest = "".join(lines)
+
+    assert "Done! F/1" in rest
     tool(folder, "down", "team")
     assert cloud.left() == []
 

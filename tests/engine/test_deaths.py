@@ -23,7 +23,7 @@ from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
 from daskflow.task.spec import RunContext, TaskResult, TaskSpec
 from tests.flows.conftest import Result, Workspace
-from tests.watching import descendants, living, scheduler_address, wait_until
+from tests.watching import ON_LOOPBACK, descendants, living, scheduler_address, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,14 +93,12 @@ class Cluster:
 
     def _start(self, *arguments: str) -> subprocess.Popen[str]:
         out = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return self.place.start("-m", "dask", *arguments, "--no-dashboard", env=self.env, **out)
+        return self.place.start("-m", "dask", *arguments, *ON_LOOPBACK, env=self.env, **out)
 
     def start_scheduler(self) -> None:
         told = self.place.folder / "scheduler.json"
         told.unlink(missing_ok=True)
-        self.scheduler = self._start(
-            "scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(told)
-        )
+        self.scheduler = self._start("scheduler", "--port", "0", "--scheduler-file", str(told))
         self.address = scheduler_address(told)
 
     def start_worker(self, *options: str) -> subprocess.Popen[str]:

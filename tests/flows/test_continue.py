@@ -15,7 +15,7 @@ from daskflow import Run
 from daskflow.pathspec import TaskName
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import storage_at
-from tests.watching import descendants, living, scheduler_address, wait_until
+from tests.watching import ON_LOOPBACK, descendants, living, scheduler_address, wait_until
 
 SOURCE = """
     import os
@@ -162,11 +162,11 @@ def cluster(workspace):
     place = workspace()
     dask = ("-m", "dask")
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    where = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", "s.json")
+    where = ("--port", "0", "--scheduler-file", "s.json", *ON_LOOPBACK)
     started = [place.start(*dask, "scheduler", *where, **quiet)]
     try:
         found = scheduler_address(place.folder / "s.json")
-        worker = ("worker", found, "--nthreads", "2", "--no-nanny", "--no-dashboard")
+        worker = ("worker", found, "--nthreads", "2", "--no-nanny", *ON_LOOPBACK)
         started.append(place.start(*dask, *worker, **quiet))
         yield found
     finally:

@@ -8,7 +8,7 @@ import sys
 
 import pandas
 import pytest
-from watching import living, scheduler_address, wait_until
+from watching import ON_LOOPBACK, living, scheduler_address, wait_until
 
 from daskflow import Run, Task, namespace
 from daskflow.store.serializers import dask_frames
@@ -103,7 +103,7 @@ def elsewhere(run_flow, tmp_path_factory):
     try:
         address = scheduler_address(told)
         command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1"]
-        worker = subprocess.Popen([*command, "--nworkers", "1", "--no-nanny", "--no-dashboard"], **options)
+        worker = subprocess.Popen([*command, "--nworkers", "1", "--no-nanny", *ON_LOOPBACK], **options)
         result = run_flow(COLLECTIONS, "--cluster", address)
         result.address = address
         yield result
