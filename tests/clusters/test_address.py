@@ -190,7 +190,7 @@ def test_a_scheduler_that_speaks_another_protocol_or_has_other_certificates_is_t
     for name, text in (("ca", own.tls_ca_file), ("key", own.tls_client_key), ("other", other.tls_ca_file)):
         (folder / f"{name}.pem").write_text(text)
     files = ("--tls-ca-file", "ca.pem", "--tls-cert", "ca.pem", "--tls-key", "key.pem")
-    listen = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", "s.json")
+    listen = ("--port", "0", "--scheduler-file", "s.json", *ON_LOOPBACK)
     scheduler = subprocess.Popen(
         [sys.executable, "-m", "dask", "scheduler", *listen, "--protocol", "tls", *files],
         cwd=folder,
