@@ -183,6 +183,7 @@ def test_an_address_that_needs_certificates_says_what_is_missing_of_them(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_speaks_another_protocol_or_has_other_certificates_is_told_as_that(
     folder: Path, address: str
 ):
