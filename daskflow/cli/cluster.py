@@ -72,7 +72,7 @@ def up(name: str, workers: int | None) -> None:
     number = workers or max(profile.min_workers, 1)
     if number > profile.max_workers:
         raise click.UsageError(_too_many(profile))
-    ec2_shared.start(_account(profile), profile, _user(), number)
+    ec2_shared.start(_account(profile), profile, _user(), number, click.echo)
     click.echo(
         f"The cluster '{name}' is up. Without a task for {profile.idle_timeout // 60} minutes, and after {profile.lifetime // 3600} "
         f"hours in any case, it ends itself; 'daskflow cluster down {name}' ends it now."

@@ -116,20 +116,20 @@ def drive(invocation: Invocation, options: Options, begun: Begun) -> int:
     except BaseException:
         LAUNCHERS.close(run)
         raise
+    ended: dict[str, str] = {}
     try:
         session.start_beating()
-        with _ended(session, run, _indexer(run)) as ended:
+        with _ended(session, run, _indexer(run), ended):
             begun.prepare()
             invocation.banner()
-            status, reason = _drive(invocation, options, begun, run, session)
-            ended |= {"status": status, "reason": reason}
+            _drive(invocation, options, begun, run, session, ended)
     except RunHeld:  # the run goes on elsewhere
         raise
     except BaseException:
-        _run_finished(invocation.flow_class, run, successful=False)
+        _run_finished(invocation.flow_class, run, successful=ended.get("status") == "successful")
         raise
-    _run_finished(invocation.flow_class, run, successful=status == "successful")
-    return 0 if status == "successful" else 1
+    _run_finished(invocation.flow_class, run, successful=ended.get("status") == "successful")
+    return 0 if ended.get("status") == "successful" else 1
 
 
 def _run_finished(flow_class: type[FlowSpec], run: RunContext, *, successful: bool) -> None:
@@ -143,13 +143,18 @@ def _run_finished(flow_class: type[FlowSpec], run: RunContext, *, successful: bo
 
 
 @contextlib.contextmanager
-def _ended(session: Session, run: RunContext, indexer: Indexer | None) -> Iterator[dict[str, str]]:
-    """End the session, whatever happens, with what was put into the dict or with the error."""
-    ended: dict[str, str] = {}
+def _ended(
+    session: Session, run: RunContext, indexer: Indexer | None, ended: dict[str, str]
+) -> Iterator[None]:
+    """End the session, whatever happens, with what was put into the dict, else with the error.
+
+    What goes wrong after the run was over, while its cluster ends, changes nothing of how it went.
+    """
     try:
-        yield ended
+        yield
     except BaseException as error:
-        ended |= _ended_by(error)
+        if not ended:
+            ended |= _ended_by(error)
         if isinstance(error, RunHeld):
             indexer = None  # it is for who drives the run now
         raise
@@ -194,9 +199,14 @@ def _ended_by(error: BaseException) -> dict[str, str]:
 
 
 def _drive(
-    invocation: Invocation, options: Options, begun: Begun, run: RunContext, session: Session
-) -> tuple[str, str]:
-    """Status of the run, and why it failed if it did."""
+    invocation: Invocation,
+    options: Options,
+    begun: Begun,
+    run: RunContext,
+    session: Session,
+    result: dict[str, str],
+) -> None:
+    """Put the status of the run into ``result``, and why it failed if it did, and end its cluster."""
     from daskflow.engine.console import Console, display_for
     from daskflow.engine.frontier import Frontier
     from daskflow.engine.run import Driver, Ledger, Limits
@@ -226,7 +236,8 @@ def _drive(
                     outcome = driver.run(ready)
             except ClusterError as error:  # the scheduler is lost
                 tell_lost(console, store, error)
-                return "failed", error.message
+                result |= {"status": "failed", "reason": error.message}
+                return
             if driver.held_by_another:
                 raise RunHeld(driver.held_by_another)
             seconds = time.monotonic() - begun.began
@@ -236,7 +247,7 @@ def _drive(
             }
             if outcome.status != "successful":
                 ended["commands"] = [command for command, _ in what_to_do(store, outcome.failures[:1])]
-            return outcome.status, ended["reason"]
+            result |= {"status": outcome.status, "reason": ended["reason"]}
     finally:
         console.close()
         if cluster == LOCAL:

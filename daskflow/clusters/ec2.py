@@ -62,6 +62,7 @@ def _own(account: Account, profile: Ec2Profile, purpose: Purpose) -> Iterator[An
         opened.enter_context(dask.config.set({"distributed.comm": before}))
         opened.enter_context(silence())
         fleet.prepare(workers)
+        purpose.tell(fleet.beginning(workers))
         cluster = _started(fleet, workers, purpose)
         opened.callback(cluster.close)
         client = opened.enter_context(client_of(cluster))

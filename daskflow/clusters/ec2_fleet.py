@@ -114,6 +114,10 @@ class Fleet:
         assert self._place is not None
         return self._place
 
+    def beginning(self, workers: int) -> str:
+        """What is told before a scheduler and so many workers start, which takes minutes."""
+        return f"A scheduler and {count(workers)} start in EC2, {self.account.region}. It takes some minutes."
+
     def prepare_more(self, workers: int) -> None:
         """Look up what machines need, and see that there may be so many more. Raises :class:`ClusterError`."""
         self.look_up()

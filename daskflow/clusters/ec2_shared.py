@@ -47,8 +47,10 @@ def named(account: Account, name: str) -> Cluster:
     )
 
 
-def start(account: Account, profile: Ec2Profile, owner: str, workers: int) -> str:
-    """Start a cluster that stays; returns its id. Raises :class:`ClusterError`, with nothing left."""
+def start(
+    account: Account, profile: Ec2Profile, owner: str, workers: int, tell: Callable[[str], None]
+) -> None:
+    """Start a cluster that stays. Raises :class:`ClusterError`, with nothing left."""
     if there := find(account, profile.name):
         raise ClusterError(
             f"The cluster '{profile.name}' of {there.owner} is up already, since {there.created}."
@@ -56,6 +58,7 @@ def start(account: Account, profile: Ec2Profile, owner: str, workers: int) -> st
     fleet = Fleet(account, profile, owner, CONFIGURATION, shared=True)
     try:
         fleet.prepare(workers)
+        tell(fleet.beginning(workers))
         inner, outer = fleet.start_scheduler()
         first = find(account, profile.name)
         if first is not None and first.id != fleet.id:
@@ -69,7 +72,6 @@ def start(account: Account, profile: Ec2Profile, owner: str, workers: int) -> st
     except BaseException:
         fleet.end()
         raise
-    return fleet.id
 
 
 def wait_for_a_worker(client: Any, fleet: Fleet) -> None:

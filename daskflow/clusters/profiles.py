@@ -153,7 +153,7 @@ def _parsed(name: str, table: settings.ClusterTable, options: Mapping[str, Any])
         return _class_profile(name, where, values, options)
     if kind != EC2:
         raise SettingsError(f"{where}: kind is {kind!r}; expected '{EC2}' or 'class'.")
-    return _ec2_profile(name, where, values | dict(options))
+    return _ec2_profile(name, where, values, options)
 
 
 def _class_profile(name: str, where: str, values: dict[str, Any], options: Mapping[str, Any]) -> ClassProfile:
@@ -171,18 +171,21 @@ def _class_profile(name: str, where: str, values: dict[str, Any], options: Mappi
     return ClassProfile(name, path, own | dict(options))
 
 
-def _ec2_profile(name: str, where: str, values: dict[str, Any]) -> Ec2Profile:
+def _ec2_profile(name: str, where: str, values: dict[str, Any], options: Mapping[str, Any]) -> Ec2Profile:
     known = {each.name for each in fields(Ec2Profile)} - {"name"}
     found: dict[str, Any] = {}
-    for key, value in values.items():
+    for key, value in (values | dict(options)).items():
+        said_by = "--cluster-option" if key in options else where
         if key not in known:
-            raise SettingsError(f"{where}: there is no key '{key}'. {suggestion(key, known)}")
+            raise SettingsError(f"{said_by}: there is no key '{key}'. {suggestion(key, known)}")
         expected, cast = _CASTS.get(key, _TEXT)
         try:
             found[key] = cast(value)
         except (TypeError, ValueError) as error:
-            said = f" ({error})" if str(error) else ""
-            raise SettingsError(f"{where}: {key} is {value!r}; expected {expected}{said}.") from None
+            why = f" ({error})" if str(error) else ""
+            # what a variable holds may be a secret
+            is_what = "wrong" if key == "environment" and isinstance(value, dict) else repr(value)
+            raise SettingsError(f"{said_by}: {key} is {is_what}; expected {expected}{why}.") from None
     if "image" not in found and "ami" not in found:
         raise ClusterError(
             f"{where} says neither image nor ami: scheduler and workers run in a container image, or on a machine image, that has "

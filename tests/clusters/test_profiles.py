@@ -152,6 +152,21 @@ def test_what_is_wrong_is_told_with_the_file_and_the_nearest_right_name(folder: 
     assert words in told.value.message
 
 
+def test_what_an_option_says_wrong_is_told_as_the_options(folder: Path):
+    configure(folder, '[cluster.team]\nkind = "ec2"\nimage = "i"')
+
+    with pytest.raises(DaskflowException, match="^--cluster-option: there is no key 'spots'"):
+        found(folder, spots=True)
+
+
+def test_what_a_variable_holds_is_not_told(folder: Path):
+    with pytest.raises(DaskflowException) as told:
+        found(folder, "ec2", image="i", environment={"AWS_SECRET_ACCESS_KEY": "hush"})
+
+    assert "AWS_SECRET_ACCESS_KEY would stand in the machines' user data" in told.value.message
+    assert "hush" not in told.value.message
+
+
 def test_a_name_that_no_profile_has_is_told_with_the_nearest(folder: Path):
     configure(folder, '[cluster.research]\nclass = "a.B"')
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from daskflow import Task
+from daskflow import Run, Task
 from tests.ec2.simulator import PATIENCE, ROOT
 from tests.ec2.tables import toml
 from tests.watching import wait_until
@@ -159,7 +159,27 @@ def test_an_order_to_stop_does_not_keep_machines_from_being_ended(
 
     assert started.returncode == 130, output
     assert orders
+    assert Run("F/1", store=bucket.url()).status == "successful"  # it was over by then
     assert cloud.left() == []
+
+
+@pytest.mark.slow
+def test_a_run_was_as_it_was_also_if_its_machines_can_not_be_ended(
+    folder: Path, bucket: Bucket, cloud: Cloud, gate: Gate
+):
+    (folder / "daskflow.toml").write_text(toml({"team": cloud.profile()}))
+    gate.refuses = lambda action, *_: "UnauthorizedOperation" if action == "TerminateInstances" else None
+
+    done = run(folder, bucket, "--cluster", "team")
+
+    assert done.returncode == 1
+    assert (
+        "The cluster could not be ended: Your AWS credentials don't allow ec2:TerminateInstances"
+        in done.stderr
+    )
+    assert Run("F/1", store=bucket.url()).status == "successful"
+    assert cloud.left()
+    cloud.close()
 
 
 def test_workers_are_spot_instances_if_the_profile_says_so(

@@ -397,6 +397,8 @@ def test_while_it_runs_no_more_workers_are_asked_for_than_ec2_may_have(
     opened: Opened, cloud: Cloud, told: list[str], tmp_path: Path
 ):
     with opened(max_machines=4), opened(min_workers=1, max_workers=3, max_machines=4) as client:
+        assert told.pop() == "A scheduler and 1 worker start in EC2, us-east-1. It takes some minutes."
+        told.clear()
         client.cluster.scale(3)
         wait_until(lambda: told, PATIENCE)
 
@@ -411,6 +413,7 @@ def test_a_worker_that_ec2_refuses_later_is_told_and_the_others_go_on(
 ):
     with opened(max_workers=2) as client:
         gate.refuses = lambda action, *_: "InsufficientInstanceCapacity" if action == "RunInstances" else None
+        told.clear()  # that it starts
         client.cluster.scale(2)
         wait_until(lambda: told, PATIENCE)
         assert client.submit(lambda: 7).result(60) == 7
