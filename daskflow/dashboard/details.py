@@ -149,7 +149,7 @@ def _facts(
         runs = status(store) == "running"
         failed = "stopped" if last is not None and was_stopped(last) else "failed"
         state = failed if ended else ("running" if executions else "waiting") if runs else "lost"
-        if state == "running":
+        if state == "running" or (state == "lost" and executions):
             row |= {"attempt": int(executions[-1].partition(".")[0]), "started": began_at(executions[-1])}
             row |= dict.fromkeys(("seconds", "cpu_seconds", "peak_memory", "worker", "pid"))
     process = last.process if last is not None else {}

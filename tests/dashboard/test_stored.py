@@ -21,6 +21,7 @@ from daskflow.dashboard.model import RunModel
 from daskflow.dashboard.page import document
 from daskflow.dashboard.stored import OVER_SECONDS, StoreSource
 from daskflow.errors import DamagedRecord, NotFound
+from daskflow.store.records import timestamp_of
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import LocalStorage, storage_at
 from daskflow.task.spec import ENDED_WITH_ITS_RUN
@@ -222,6 +223,29 @@ def test_a_run_whose_driver_vanished_is_lost_and_so_are_the_tasks_that_it_ran(tm
     assert followed.counts("fit") == {"known": 2, "waiting": 1, "lost": 1}
     found = details.detail(written.store, "fit", "0")
     assert (found["state"], found["logs"]["stdout"]["lines"]) == ("lost", ["begun"])
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_what_ran_when_a_driver_vanished_is_a_bar_up_to_its_last_sign_of_life(tmp_path: Path, damaged: bool):
+    written = Written(tmp_path, STEPS)
+    split(written, 2)
+    layout, storage = written.store.layout, written.store.storage
+    dead = json.loads(driver_here()) | {"pid": 2**22 + 1, "started": timestamp_of(1.7e9)}
+    storage.create(layout.driver(0), json.dumps(dead).encode())
+    beat = json.dumps({"format": 1, "beats": 4, "at": timestamp_of(1.7e9 + 8)}).encode()
+    storage.replace(layout.driver_beat(0), b"" if damaged else beat)
+    begun = 1.7e9 - 5
+    storage.append(f"F/1/fit/0/0.{int(begun * 1000):011x}0123456789/stdout.log", b"T begun\n")
+
+    model = Followed(written.store).model
+    bars = model.timeline(2e9)
+
+    end = 1.7e9 if damaged else 1.7e9 + 8
+    lost = bars["state"].index("lost")
+    assert (bars["step"][lost], bars["task"][lost]) == ("fit", "0")
+    assert (bars["begin"][lost], bars["end"][lost]) == (begun, end)
+    assert model.head()["finished"] == end
+    assert details.detail(written.store, "fit", "0")["started"] == begun
 
 
 @pytest.mark.parametrize("before", [False, True])
