@@ -535,6 +535,40 @@ def test_no_pickle_is_loaded(tmp_path: Path):
     assert not Bomb.loaded
 
 
+@pytest.mark.parametrize(
+    ("text", "shown", "is_cut"),
+    [
+        ("short", '"short"', False),
+        ("<b>" + "x" * 16_000, '"<b>' + "x" * 495 + "…", True),
+        ("é" * 20_000, '"' + "é" * 498 + "…", True),
+        ("\U0001f600" * 100_000, '"' + "\U0001f600" * 498 + "…", True),
+        ("x" * 1_000_000, '"' + "x" * 498 + "…", True),
+        ("\ud800" + "x" * 1000, '"���' + "x" * 495 + "…", True),
+    ],
+    ids=["short", "in the record", "in a file", "of four bytes", "a megabyte", "no Unicode"],
+)
+def test_of_a_long_text_the_beginning_is_shown(tmp_path: Path, text: str, shown: str, is_cut: bool):
+    written = Written(tmp_path, {"start": {}})
+    written.task("start/0", {"text": text})
+
+    (found,) = details.detail(written.store, "start", "0")["artifacts"]
+
+    assert (found["kind"], found["value"], found["cut"]) == ("value", shown, is_cut)
+    assert found["size"] >= len(text)
+
+
+def test_a_long_text_whose_file_is_gone_is_told_of(tmp_path: Path):
+    written = Written(tmp_path, {"start": {}})
+    written.task("start/0", {"text": "x" * 20_000})
+    (file,) = tmp_path.rglob("*.pickle")
+    file.unlink()
+
+    found = details.detail(written.store, "start", "0")
+
+    assert [each["kind"] for each in found["artifacts"]] == ["pickle"]
+    assert found["damaged"] == ["Artifact 'text' can't be read: There is no such file."]
+
+
 class Bomb:
     loaded = False
 
