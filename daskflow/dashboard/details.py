@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from daskflow.store.layout import PARAMETERS, began_at
 from daskflow.store.records import TaskRecord
 from daskflow.store.runs import is_task_id
 from daskflow.store.serializers import decode
+from daskflow.store.serializers.pickles import text_in
 from daskflow.store.sessions import status
 from daskflow.task.spec import was_stopped
 
@@ -29,6 +31,8 @@ MOST_ROWS, MOST_COLUMNS, LONGEST_CELL = 20, 50, 80
 """How much of a table is shown at a time."""
 MOST_NEIGHBOURS = 50
 LONGEST_VALUE, LONGEST_TRACEBACK = 500, 100_000
+MOST_TEXTS = 20
+"""Files of long texts of which the beginning is read for one task."""
 STREAMS = ("stdout", "stderr")
 
 
@@ -149,7 +153,7 @@ def _facts(
         runs = status(store) == "running"
         failed = "stopped" if last is not None and was_stopped(last) else "failed"
         state = failed if ended else ("running" if executions else "waiting") if runs else "lost"
-        if state == "running":
+        if state == "running" or (state == "lost" and executions):
             row |= {"attempt": int(executions[-1].partition(".")[0]), "started": began_at(executions[-1])}
             row |= dict.fromkeys(("seconds", "cpu_seconds", "peak_memory", "worker", "pid"))
     process = last.process if last is not None else {}
@@ -257,11 +261,16 @@ def _artifacts(store: RunStore, record: TaskRecord | None, damaged: list[str]) -
     except DaskflowException as error:
         damaged.append(error.message)
         refs = record.artifacts
-    return [_artifact(store, name, refs[name], damaged) for name in sorted(refs) if not name.startswith("_")]
+    names = [name for name in sorted(refs) if not name.startswith("_")]
+    found = [_artifact(store, name, refs[name], damaged) for name in names]
+    texts = [each for each in found if each["kind"] == "pickle" and each["type"] == "str"]
+    for each in texts[:MOST_TEXTS]:
+        each.update(_text(store, each["name"], refs[each["name"]], damaged))
+    return found
 
 
 def _artifact(store: RunStore, name: str, ref: ArtifactRef, damaged: list[str]) -> dict[str, Any]:
-    """What is known of an artifact: of a scalar its value, of a table its size, of a pickle its type and why it is one."""
+    """What is known of an artifact: of a plain value that value or its beginning, of a table its size, of a pickle its type and why it is one."""
     found: dict[str, Any] = {
         "name": name,
         "type": ref.type,
@@ -281,17 +290,41 @@ def _artifact(store: RunStore, name: str, ref: ArtifactRef, damaged: list[str]) 
     if whole.encoding == "pickle":
         return found | {"kind": "pickle", "why": whole.info.get("why")}
     if whole.path is None:
-        return found | {"kind": "value", "value": _value(whole)}
+        return found | _shown(_value(whole))
     return found
 
 
 def _value(ref: ArtifactRef) -> str:
     if ref.encoding == "json":
-        return cut(json.dumps(ref.inline, ensure_ascii=False), LONGEST_VALUE)
+        return json.dumps(ref.inline, ensure_ascii=False)
     try:
-        return cut(repr(decode(ref.encoding, ref.info, ref.inline, io.BytesIO)), LONGEST_VALUE)
+        return repr(decode(ref.encoding, ref.info, ref.inline, io.BytesIO))
     except DaskflowException as error:
         return f"can't be read: {error.message}"
+
+
+def _text(store: RunStore, name: str, ref: ArtifactRef, damaged: list[str]) -> dict[str, Any]:
+    """The beginning of a text that is too long for a record. It stands in a file of which only that is read."""
+    try:
+        ref = store.resolve(name, ref)
+        if ref.inline is not None:
+            raw = base64.b64decode(str(ref.inline)[: 2 * _BYTES_OF_TEXT])
+        else:
+            with store.open(ref) as file:
+                raw = file.read(_BYTES_OF_TEXT)
+    except (DaskflowException, ValueError, OSError) as error:
+        damaged.append(f"Artifact '{name}' can't be read: {getattr(error, 'message', error)}")
+        return {}
+    text = text_in(raw)
+    return {} if text is None else _shown(json.dumps(text[0], ensure_ascii=False))
+
+
+_BYTES_OF_TEXT = 4 * (LONGEST_VALUE + 8)
+"""What holds as many characters as are shown, whatever they are; twice as much of base64 does, and is whole groups."""
+
+
+def _shown(text: str) -> dict[str, Any]:
+    return {"kind": "value", "value": cut(text, LONGEST_VALUE), "cut": len(text) > LONGEST_VALUE}
 
 
 def _texts(column: Any) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from daskflow.dashboard.task_rows import cut, readable
 from daskflow.store.records import moment
-from daskflow.store.sessions import how_it_ended, last_session, status
+from daskflow.store.sessions import how_it_ended, last_session, last_sign, status
 from daskflow.store.tags import read_tags
 
 if TYPE_CHECKING:
@@ -17,16 +17,20 @@ if TYPE_CHECKING:
 
 
 def head_of(store: RunStore) -> dict[str, Any]:
-    """What is known of a run without a look at its tasks. Raises :class:`StoreError` and :class:`NotFound`."""
+    """What is known of a run without a look at its tasks; of one that is lost the last sign of life is its end.
+
+    Raises :class:`StoreError` and :class:`NotFound`.
+    """
     record = store.record()
     last = last_session(store)
     end = None if last is None else how_it_ended(store, last)
     tags = read_tags(store, record)
     state = str(end["status"]) if end is not None else status(store)
+    ended = end["ended"] if end is not None else last_sign(store, last) if state == "lost" else None
     return {
         "status": state,
         "started": moment(record["created"]).timestamp(),
-        "finished": moment(end["ended"]).timestamp() if end else None,
+        "finished": moment(ended).timestamp() if ended else None,
         "user": record.get("user"),
         "tags": sorted(tags.user),
         "store": store.storage.url,

@@ -134,11 +134,15 @@ class RunModel:
         return [self._described(name) for name in dict.fromkeys([*self._graph, *self._steps])]
 
     def timeline(self, now: float) -> dict[str, Any]:
-        """See :meth:`Timeline.columns`; processes run until ``now``, in seconds of the epoch."""
-        running = [] if self.is_over else [
+        """See :meth:`Timeline.columns`; processes run until ``now``, in seconds of the epoch, or were lost when the run ended."""
+        running = [
             (step.name, process) for step in self._steps.values() for process in step.processes.values()
-        ]  # fmt: skip
-        return self._timeline.columns(running, now)
+        ]
+        if not self.is_over:
+            return self._timeline.columns(running, now)
+        end = self._facts.get("finished")
+        known = [step.ended for step in self._steps.values() if step.ended is not None]
+        return self._timeline.columns(running if end else (), max(end or 0.0, *known, 0.0), "lost")
 
     def tasks(
         self,

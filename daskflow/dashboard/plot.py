@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bokeh.models import Plot as BokehPlot
 
 MOST_LABELS, MOST_MARKED = 24, 200
-_PATTERNS = {"failed": "/", "stopped": " ", "running": "."}
+_PATTERNS = {"failed": "/", "stopped": " ", "lost": "x", "running": "."}
 _TICKS = """
 const two = number => String(Math.floor(number)).padStart(2, "0");
 if (tick < 60) return `${Number(tick.toPrecision(4))} s`;

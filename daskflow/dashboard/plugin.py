@@ -180,12 +180,12 @@ class RunPages(SchedulerPlugin, Source):  # type: ignore[misc]
             None,
         )
 
-    def _lose(self, live: _Live) -> None:
+    def _lose(self, live: _Live, silent: float = 0.0) -> None:
+        """Show a run as lost whose driver has said nothing for some seconds."""
         if not live.model.is_over:
             live.lost = True
-            live.model.apply(
-                Told({"status": "lost", "finished": time.time(), "reason": "Its driver has gone."})
-            )
+            finished = time.time() - silent
+            live.model.apply(Told({"status": "lost", "finished": finished, "reason": "Its driver has gone."}))
             self._clear(live)
             self._forget()
 
@@ -198,8 +198,9 @@ class RunPages(SchedulerPlugin, Source):  # type: ignore[misc]
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             for live in list(self._runs.values()):
-                if self._silent_seconds(live) > LOST_SECONDS:
-                    self._lose(live)
+                silent = self._silent_seconds(live)
+                if silent > LOST_SECONDS:
+                    self._lose(live, silent)
 
     def _silent_seconds(self, live: _Live) -> float:
         silent = time.monotonic() - live.heard

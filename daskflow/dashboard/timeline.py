@@ -139,8 +139,10 @@ class Timeline:
             del ends[bisect_left(ends, (ended, number))]
             insort(ends, (end, number))
 
-    def columns(self, running: Iterable[tuple[str, Process]], now: float) -> dict[str, Any]:
-        """All bars, those of processes that run as well: ``step`` and process.
+    def columns(
+        self, running: Iterable[tuple[str, Process]], now: float, state: str = "running"
+    ) -> dict[str, Any]:
+        """All bars, those of processes that did not end as well: ``step`` and process. They are in a ``state`` until ``now``.
 
         ``rows`` are the names of the rows; the other columns have an element a bar, ``row`` the number of its row.
         """
@@ -148,7 +150,7 @@ class Timeline:
             self._tidy(self._untidy.pop())
         names: list[str] = []
         numbers: dict[tuple[str, int], int] = {}
-        alive = self._places(running, now)
+        alive = self._places(running, now, state)
         workers = sorted({*self._rows, *(worker for worker, _, _ in alive)})
         for worker in workers:
             used = [number for name, number, _ in alive if name == worker]
@@ -183,8 +185,10 @@ class Timeline:
             self._rows[worker], self._ends[worker] = rows, sorted(ends)
             self._next.pop(worker, None)
 
-    def _places(self, running: Iterable[tuple[str, Process]], now: float) -> list[tuple[str, int, Bar]]:
-        """For each process that runs a row of its worker that is free since it began."""
+    def _places(
+        self, running: Iterable[tuple[str, Process]], now: float, state: str
+    ) -> list[tuple[str, int, Bar]]:
+        """For each process that did not end a row of its worker that is free since it began."""
         free: dict[str, _Free] = {}
         found = []
         only = next(iter(self._rows)) if len(self._rows) == 1 else "?"
@@ -193,7 +197,7 @@ class Timeline:
             if worker not in free:
                 free[worker] = _Free(self._ends.get(worker, []))
             number = free[worker].take(process.at)
-            bar = Bar(process.at, max(now, process.at), step, "running", process.tasks, process.count)
+            bar = Bar(process.at, max(now, process.at), step, state, process.tasks, process.count)
             found.append((worker, number, bar))
         return found
 

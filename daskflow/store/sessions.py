@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from daskflow.errors import RunHeld, StoreError
+from daskflow.errors import DamagedRecord, RunHeld, StoreError
 from daskflow.store import records
 from daskflow.store.records import moment, timestamp
 
@@ -147,10 +147,20 @@ def status(store: RunStore) -> str:
         return str(ended["status"])
     alive = _alive_here(store.read(store.layout.driver(last)) or {})
     if alive is None:
-        beat = store.read(store.layout.driver_beat(last)) or store.read(store.layout.driver(last)) or {}
-        at = beat.get("at") or beat.get("started")
+        at = last_sign(store, last)
         alive = at is not None and (datetime.now(UTC) - moment(at)).total_seconds() < LOST_SECONDS
     return "running" if alive else "lost"
+
+
+def last_sign(store: RunStore, session: int | None) -> str | None:
+    """When a session's driver beat last, or when it began; None if that is not known, or there is no session."""
+    if session is None:
+        return None
+    beat = None
+    with contextlib.suppress(DamagedRecord):  # it is written often and in no hurry: a machine may stop within
+        beat = store.read(store.layout.driver_beat(session))
+    known = beat or store.read(store.layout.driver(session)) or {}
+    return known.get("at") or known.get("started")
 
 
 def held(store: RunStore, session: int, what: str) -> RunHeld:

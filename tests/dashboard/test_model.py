@@ -130,6 +130,12 @@ def test_what_did_not_end_before_the_run_did_is_lost() -> None:
 
     assert counts_of(model) == {"known": 2, "waiting": 1, "lost": 1}
     assert model.tasks("fit")[0]["state"] == ["lost"]
+    assert model.timeline(9.0)["state"] == []  # until when it ran nobody knows
+
+    model.apply(Told({"finished": 5.0}))
+
+    bars = model.timeline(9.0)
+    assert (bars["state"], bars["begin"], bars["end"]) == (["lost"], [0.0], [5.0])
 
 
 EVENTS = st.one_of(

@@ -21,6 +21,7 @@ from daskflow.dashboard.model import RunModel
 from daskflow.dashboard.page import document
 from daskflow.dashboard.stored import OVER_SECONDS, StoreSource
 from daskflow.errors import DamagedRecord, NotFound
+from daskflow.store.records import timestamp_of
 from daskflow.store.runs import RunStore
 from daskflow.store.storage import LocalStorage, storage_at
 from daskflow.task.spec import ENDED_WITH_ITS_RUN
@@ -222,6 +223,29 @@ def test_a_run_whose_driver_vanished_is_lost_and_so_are_the_tasks_that_it_ran(tm
     assert followed.counts("fit") == {"known": 2, "waiting": 1, "lost": 1}
     found = details.detail(written.store, "fit", "0")
     assert (found["state"], found["logs"]["stdout"]["lines"]) == ("lost", ["begun"])
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_what_ran_when_a_driver_vanished_is_a_bar_up_to_its_last_sign_of_life(tmp_path: Path, damaged: bool):
+    written = Written(tmp_path, STEPS)
+    split(written, 2)
+    layout, storage = written.store.layout, written.store.storage
+    dead = json.loads(driver_here()) | {"pid": 2**22 + 1, "started": timestamp_of(1.7e9)}
+    storage.create(layout.driver(0), json.dumps(dead).encode())
+    beat = json.dumps({"format": 1, "beats": 4, "at": timestamp_of(1.7e9 + 8)}).encode()
+    storage.replace(layout.driver_beat(0), b"" if damaged else beat)
+    begun = 1.7e9 - 5
+    storage.append(f"F/1/fit/0/0.{int(begun * 1000):011x}0123456789/stdout.log", b"T begun\n")
+
+    model = Followed(written.store).model
+    bars = model.timeline(2e9)
+
+    end = 1.7e9 if damaged else 1.7e9 + 8
+    lost = bars["state"].index("lost")
+    assert (bars["step"][lost], bars["task"][lost]) == ("fit", "0")
+    assert (bars["begin"][lost], bars["end"][lost]) == (begun, end)
+    assert model.head()["finished"] == end
+    assert details.detail(written.store, "fit", "0")["started"] == begun
 
 
 @pytest.mark.parametrize("before", [False, True])
@@ -509,6 +533,40 @@ def test_no_pickle_is_loaded(tmp_path: Path):
     assert artifacts["bomb"]["kind"] == "pickle"
     assert artifacts["number"]["value"] == "5"
     assert not Bomb.loaded
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "is_cut"),
+    [
+        ("short", '"short"', False),
+        ("<b>" + "x" * 16_000, '"<b>' + "x" * 495 + "…", True),
+        ("é" * 20_000, '"' + "é" * 498 + "…", True),
+        ("\U0001f600" * 100_000, '"' + "\U0001f600" * 498 + "…", True),
+        ("x" * 1_000_000, '"' + "x" * 498 + "…", True),
+        ("\ud800" + "x" * 1000, '"���' + "x" * 495 + "…", True),
+    ],
+    ids=["short", "in the record", "in a file", "of four bytes", "a megabyte", "no Unicode"],
+)
+def test_of_a_long_text_the_beginning_is_shown(tmp_path: Path, text: str, shown: str, is_cut: bool):
+    written = Written(tmp_path, {"start": {}})
+    written.task("start/0", {"text": text})
+
+    (found,) = details.detail(written.store, "start", "0")["artifacts"]
+
+    assert (found["kind"], found["value"], found["cut"]) == ("value", shown, is_cut)
+    assert found["size"] >= len(text)
+
+
+def test_a_long_text_whose_file_is_gone_is_told_of(tmp_path: Path):
+    written = Written(tmp_path, {"start": {}})
+    written.task("start/0", {"text": "x" * 20_000})
+    (file,) = tmp_path.rglob("*.pickle")
+    file.unlink()
+
+    found = details.detail(written.store, "start", "0")
+
+    assert [each["kind"] for each in found["artifacts"]] == ["pickle"]
+    assert found["damaged"] == ["Artifact 'text' can't be read: There is no such file."]
 
 
 class Bomb:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import pickle
+import re
 import sys
 import types
 import uuid
@@ -103,6 +104,22 @@ class PickleSerializer(Serializer):
                     f"The value can't be loaded here: {error}. It needs the module that defines its type, "
                     "in the version it was stored with."
                 ) from error
+
+
+def text_in(raw: bytes) -> tuple[str, int] | None:
+    """Of a pickled text, of which this is the beginning of the file: its beginning, and how many bytes of UTF-8 it has.
+
+    None if it is no text. Nothing is unpickled: a text is a few marks, its length, and its bytes.
+    """
+    found = _TEXT.match(raw)
+    if found is None:
+        return None
+    size = int.from_bytes(found[1] or found[2] or found[3], "little")
+    return raw[found.end() : found.end() + size].decode("utf-8", "replace"), size
+
+
+_TEXT = re.compile(rb"\x80\x05(?:\x95.{8})?(?:\x8c(.)|X(.{4})|\x8d(.{8}))", re.DOTALL)
+"""Protocol 5, a frame or none, and SHORT_BINUNICODE, BINUNICODE or BINUNICODE8 (see :mod:`pickletools`)."""
 
 
 def pickle_fingerprint(value: Any) -> str:
