@@ -84,10 +84,10 @@ def up(name: str, workers: int | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For a program: a line of JSON a cluster.")
 def ls(region: str | None, as_json: bool) -> None:
     """List all clusters in EC2 that daskflow started, those of single runs included."""
-    from daskflow.clusters import ec2_fleet
+    from daskflow.clusters import ec2_clusters
 
     accounts = [_in_region(region_name) for region_name in _regions(region)]
-    found = [(account.region, each) for account in accounts for each in ec2_fleet.clusters(account)]
+    found = [(account.region, each) for account in accounts for each in ec2_clusters.clusters(account)]
     if as_json:
         for where, each in found:
             click.echo(json.dumps(each.described() | {"region": where}))
@@ -127,14 +127,14 @@ def scale(name: str, workers: int) -> None:
 )
 def logs(name: str, console: bool) -> None:
     """Show what scheduler and workers of a cluster that stays have written."""
-    from daskflow.clusters import ec2_fleet, ec2_shared
+    from daskflow.clusters import ec2_clusters, ec2_shared
 
     profile = _profile(name)
     account = _account(profile)
     found = ec2_shared.named(account, name)
     if console:
         for machine in found.machines:
-            click.echo(f"--- {machine}\n{ec2_fleet.console_output(account, machine)}")
+            click.echo(f"--- {machine}\n{ec2_clusters.console_output(account, machine)}")
         return
     with ec2_shared.connected(account, profile, found) as client:
         for who, line in ec2_shared.logs(client):
@@ -164,21 +164,21 @@ def dashboard(name: str) -> None:
 @REGION
 def down(name: str | None, every: bool, owner: str | None, region: str | None) -> None:
     """End the cluster NAME that stays, or --all; remove what is left of others that are gone."""
-    from daskflow.clusters import ec2_fleet
+    from daskflow.clusters import ec2_account, ec2_clusters, ec2_groups
 
     if (name is None) == (not every):
         raise click.UsageError("Give either the NAME of a cluster, or --all.")
     whose = owner or _user()
-    wanted = {"owner": ec2_fleet.as_tag(whose)} if every else {"cluster": str(name), "shared": "yes"}
+    wanted = {"owner": ec2_account.as_tag(whose)} if every else {"cluster": str(name), "shared": "yes"}
     number = 0
     for region_name in _regions(region):
         account = _in_region(region_name)
-        for each in ec2_fleet.clusters(account, **wanted):
+        for each in ec2_clusters.clusters(account, **wanted):
             each.end(account)
             number += 1
             click.echo(f"The cluster '{each.name}' of {each.owner} has ended: {len(each.machines)} machines.")
-        own = ec2_fleet.remove_groups_of(account, whose) if every else []
-        for group in own + ec2_fleet.remove_abandoned_groups(account):
+        own = ec2_groups.remove_groups_of(account, whose) if every else []
+        for group in own + ec2_groups.remove_abandoned_groups(account):
             click.echo(f"The security group {group} was left by a cluster that is gone; it is removed.")
     if not number and not every:
         raise ClusterError(f"No cluster '{name}' is up. 'daskflow cluster ls' shows those that are.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import math
+import re
 import socket
 import threading
 import urllib.request
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from daskflow.errors import ClusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from daskflow.clusters.profiles import Ec2Profile
 
@@ -20,6 +22,10 @@ MARK = "daskflow"
 """The tag that everything has which daskflow makes. Its value is the cluster's id."""
 ALIVE = ("pending", "running", "stopping", "stopped", "shutting-down")
 """States of an instance that is there."""
+STAYING = tuple(state for state in ALIVE if state != "shutting-down")
+"""States of an instance that nobody has told to end."""
+GONE_SECONDS = 300
+"""How long machines may take to end, once they were told to."""
 PORT = 8786
 """Where the scheduler listens."""
 ADDRESS_OF_CALLER = "https://checkip.amazonaws.com"
@@ -332,3 +338,28 @@ def own_public_address(page: str = ADDRESS_OF_CALLER) -> str:
             f"Which address may reach the scheduler is not known: {page} does not say yours ({error}). Set allow in the profile, "
             'such as allow = "203.0.113.7/32".'
         ) from error
+
+
+def terminate(account: Account, machines: Sequence[str]) -> None:
+    """End machines; those that are gone already are no error."""
+    if not machines:
+        return
+    try:
+        account.call("terminate_instances", InstanceIds=list(machines))
+    except Refused as error:
+        if not error.code.endswith(".NotFound"):
+            raise
+        if len(machines) > 1:  # EC2 ended none of them
+            for each in machines:
+                terminate(account, [each])
+
+
+def growing(first: float, most: float) -> Iterator[float]:
+    """Pauses that get longer, up to ``most`` seconds, without end."""
+    for power in range(1_000_000):
+        yield min(first * math.pow(1.5, min(power, 50)), most)
+
+
+def as_tag(text: str) -> str:
+    """As the value of a tag may be written."""
+    return re.sub(r"[^\w .:/=+@-]", "_", text)[:256] or "_"

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from daskflow.clusters import ec2_account, ec2_groups, ec2_shared
-from daskflow.clusters.ec2_account import MARK, Refused, tags_of
-from daskflow.clusters.ec2_fleet import SCHEDULER, STAYING, WORKER, Fleet, as_tag, groups_of, to_scheduler
+from daskflow.clusters.ec2_account import MARK, STAYING, Refused, as_tag, tags_of
+from daskflow.clusters.ec2_clusters import SCHEDULER, WORKER
+from daskflow.clusters.ec2_fleet import Fleet
+from daskflow.clusters.ec2_groups import groups_of, to_scheduler
 from daskflow.errors import ClusterError
 
 if TYPE_CHECKING:

@@ -6,21 +6,18 @@ credentials, and nothing has to be remembered on this machine.
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import math
-import re
 import secrets
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from daskflow.clusters import ec2_account, ec2_boot, ec2_groups
-from daskflow.clusters.ec2_account import ALIVE, MARK, PORT, Refused, tags_of
+from daskflow.clusters.ec2_account import ALIVE, GONE_SECONDS, MARK, PORT, Refused, as_tag, growing, tags_of
+from daskflow.clusters.ec2_clusters import SCHEDULER, WORKER, console_output
 from daskflow.errors import ClusterError
 from daskflow.task.certificate import self_signed
 
@@ -28,19 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from daskflow.clusters.ec2_account import Account, Kind, Place
+    from daskflow.clusters.ec2_clusters import Cluster
     from daskflow.clusters.profiles import Ec2Profile
 
 T = TypeVar("T")
-SCHEDULER, WORKER = "scheduler", "worker"
-STAYING = tuple(state for state in ALIVE if state != "shutting-down")
-"""States of an instance that nobody has told to end."""
-GONE_SECONDS = 300
-"""How long machines may take to end, once they were told to."""
 LISTED_SECONDS = 60
 """EC2 may take so long until it lists what was made."""
 CONNECT_SECONDS = 3
-LEFT_ALONE = timedelta(hours=1)
-"""A security group without machines that is younger may be that of a cluster which somebody is just starting."""
 
 
 class Fleet:
@@ -99,7 +90,7 @@ class Fleet:
             ec2_groups.check_group(self.account, self.profile, self.place)
         else:
             with contextlib.suppress(ClusterError):  # what others left must not keep this one from starting
-                remove_abandoned_groups(self.account)
+                ec2_groups.remove_abandoned_groups(self.account)
             self._make_group(ec2_account.allowed(self.profile, self.place))
 
     @property
@@ -208,7 +199,7 @@ class Fleet:
         if self._group is None or not self._owns_group:
             return
         try:
-            remove_group(self.account, self._group)
+            ec2_groups.remove_group(self.account, self._group)
         except ClusterError as error:
             raise ClusterError(
                 f"The machines have ended, their security group {self._group} is left: {error.message} {again} removes it."
@@ -232,7 +223,7 @@ class Fleet:
     def _call_with_group(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Call EC2, which may need some seconds until it knows everywhere of a security group that was made a moment ago."""
         deadline = time.monotonic() + LISTED_SECONDS
-        for pause in _growing(0.5, 5.0):
+        for pause in growing(0.5, 5.0):
             try:
                 return self.account.call(operation, **request)
             except Refused as error:
@@ -334,7 +325,7 @@ class Fleet:
 
         _to_the_end(make)
         among = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": self._group}]}
-        rules = [among, to_scheduler(allowed)] if allowed else [among]
+        rules = [among, ec2_groups.to_scheduler(allowed)] if allowed else [among]
         self._call_with_group(
             "authorize_security_group_ingress", {"GroupId": self._group, "IpPermissions": rules}
         )
@@ -342,7 +333,7 @@ class Fleet:
     def _public_address(self, machine: str) -> str:
         """The public address of a machine, which it has once it runs."""
         deadline = time.monotonic() + self.profile.start_timeout
-        for pause in _growing(1.0, 10.0):
+        for pause in growing(1.0, 10.0):
             for each in self._described(("pending", "running")):
                 if each["InstanceId"] == machine and each.get("PublicIpAddress"):
                     address: str = each["PublicIpAddress"]
@@ -411,7 +402,7 @@ class Fleet:
         ] + unlisted
 
     def _terminate(self, machines: Sequence[str]) -> None:
-        terminate(self.account, machines)
+        ec2_account.terminate(self.account, machines)
         with self._change:
             for each in machines:
                 self._started.pop(each, None)
@@ -419,7 +410,7 @@ class Fleet:
 
     def _wait_until_gone(self) -> None:
         deadline = time.monotonic() + GONE_SECONDS
-        for pause in _growing(0.2, 5.0):
+        for pause in growing(0.2, 5.0):
             there = self._described()
             late = [each["InstanceId"] for each in there if each["State"]["Name"] != "shutting-down"]
             if late:  # one that was not listed before
@@ -431,192 +422,6 @@ class Fleet:
                     f"{', '.join(each['InstanceId'] for each in there)} did not end in {GONE_SECONDS} seconds."
                 )
             time.sleep(pause)
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A cluster as EC2 knows it.
-
-    Attributes
-    ----------
-    id, name, owner, created
-        As its tags say; ``name`` is the profile's.
-    shared
-        Whether it outlives the command that started it.
-    scheduler
-        Its machine as EC2 describes it, None if it is gone.
-    workers
-        The workers' machines.
-    group
-        Its security group, None if there is none.
-    """
-
-    id: str
-    name: str
-    owner: str
-    created: str
-    shared: bool
-    scheduler: dict[str, Any] | None
-    workers: tuple[dict[str, Any], ...]
-    group: str | None
-
-    @property
-    def machines(self) -> list[str]:
-        """The ids of all its machines."""
-        return [each["InstanceId"] for each in (*([self.scheduler] if self.scheduler else ()), *self.workers)]
-
-    def described(self) -> dict[str, Any]:
-        """For a program."""
-        scheduler = self.scheduler["InstanceId"] if self.scheduler else None
-        workers = [each["InstanceId"] for each in self.workers]
-        about = {"name": self.name, "id": self.id, "owner": self.owner, "created": self.created}
-        return about | {"shared": self.shared, "scheduler": scheduler, "workers": workers}
-
-    def host(self) -> str:
-        """By which address we reach the scheduler."""
-        if self.scheduler is None:
-            raise ClusterError(f"The cluster '{self.name}' of {self.owner} has no scheduler any more.")
-        return str(self.scheduler.get("PublicIpAddress") or self.scheduler["PrivateIpAddress"])
-
-    def credentials(self, account: Account) -> ec2_boot.Credentials:
-        """How to speak with it, which who may read its machines' user data may know."""
-        self.host()
-        assert self.scheduler is not None
-        answer = account.call(
-            "describe_instance_attribute", InstanceId=self.scheduler["InstanceId"], Attribute="userData"
-        )
-        script = base64.b64decode(answer["UserData"].get("Value", "")).decode(errors="replace")
-        return ec2_boot.credentials_in(script)
-
-    def end(self, account: Account) -> None:
-        """End its machines, and remove its security group. Raises :class:`ClusterError`."""
-        terminate(account, self.machines)
-        for group in groups_of(account, self.id):
-            remove_group(account, group["GroupId"])
-
-
-def clusters(account: Account, **tags: str) -> list[Cluster]:
-    """The clusters that have a machine with these tags, the oldest first."""
-    by_id: dict[str, list[dict[str, Any]]] = {}
-    for machine in account.instances(states=STAYING, **tags):
-        by_id.setdefault(tags_of(machine)[MARK], []).append(machine)
-    found = [_cluster(machines) for machines in by_id.values()]
-    return sorted(found, key=lambda cluster: (cluster.created, cluster.id))
-
-
-def _cluster(machines: Sequence[dict[str, Any]]) -> Cluster:
-    scheduler, workers = None, []
-    for each in machines:
-        if tags_of(each).get(f"{MARK}:role") == SCHEDULER:
-            scheduler = each
-        else:
-            workers.append(each)
-    tags = tags_of(scheduler or workers[0])
-    interfaces = (scheduler or workers[0]).get("NetworkInterfaces") or ()
-    groups = [group for interface in interfaces for group in interface.get("Groups", ())]
-    return Cluster(
-        id=tags[MARK],
-        name=tags.get(f"{MARK}:cluster", ""),
-        owner=tags.get(f"{MARK}:owner", ""),
-        created=tags.get(f"{MARK}:created", ""),
-        shared=tags.get(f"{MARK}:shared") == "yes",
-        scheduler=scheduler,
-        workers=tuple(workers),
-        group=next((each["GroupId"] for each in groups), None),
-    )
-
-
-def groups_of(account: Account, id: str = "", **tags: str) -> list[dict[str, Any]]:  # noqa: A002 - that is what it is
-    """The security groups that have daskflow's mark, of one cluster if ``id`` says which, and these tags."""
-    return account.pages("describe_security_groups", "SecurityGroups", Filters=ec2_account.tagged(id, **tags))
-
-
-def to_scheduler(blocks: Sequence[str]) -> dict[str, Any]:
-    """A rule of a security group by which these addresses reach the scheduler's port."""
-    rule: dict[str, Any] = {"IpProtocol": "tcp", "FromPort": PORT, "ToPort": PORT}
-    for block in blocks:
-        which, key = ("Ipv6Ranges", "CidrIpv6") if ":" in block else ("IpRanges", "CidrIp")
-        rule.setdefault(which, []).append({key: block, "Description": "who uses it"})
-    return rule
-
-
-def admit(account: Account, cluster: Cluster, block: str) -> None:
-    """Let an address reach the scheduler of a cluster whose security group is ours."""
-    for group in groups_of(account, cluster.id):
-        try:
-            account.call(
-                "authorize_security_group_ingress",
-                GroupId=group["GroupId"],
-                IpPermissions=[to_scheduler([block])],
-            )
-        except Refused as error:
-            if error.code != "InvalidPermission.Duplicate":
-                raise
-
-
-def terminate(account: Account, machines: Sequence[str]) -> None:
-    """End machines; those that are gone already are no error."""
-    if not machines:
-        return
-    try:
-        account.call("terminate_instances", InstanceIds=list(machines))
-    except Refused as error:
-        if not error.code.endswith(".NotFound"):
-            raise
-        if len(machines) > 1:  # EC2 ended none of them
-            for each in machines:
-                terminate(account, [each])
-
-
-def remove_group(account: Account, group: str) -> None:
-    """Remove a security group, as soon as the machines that were in it let go."""
-    deadline = time.monotonic() + GONE_SECONDS
-    for pause in _growing(0.5, 5.0):
-        try:
-            account.call("delete_security_group", GroupId=group)
-        except Refused as error:
-            if error.code.startswith("InvalidGroup"):
-                return
-            if error.code != "DependencyViolation" or time.monotonic() > deadline:
-                raise
-            time.sleep(pause)
-        else:
-            return
-
-
-def remove_abandoned_groups(account: Account) -> list[str]:
-    """Remove the security groups of clusters that have no machine, as after a driver was killed; returns them."""
-    groups = groups_of(account)
-    in_use = {tags_of(each)[MARK] for each in account.instances()} if groups else set()
-    return _remove(
-        [each for each in groups if tags_of(each)[MARK] not in in_use and _age(each) > LEFT_ALONE], account
-    )
-
-
-def remove_groups_of(account: Account, owner: str) -> list[str]:
-    """Remove the security groups of all clusters of somebody whose machines have ended, or are ending; returns them.
-
-    However young one is: who ends all of his clusters ends those that he is just starting too.
-    """
-    groups = groups_of(account, owner=as_tag(owner))
-    in_use = {tags_of(each)[MARK] for each in account.instances(states=STAYING)} if groups else set()
-    return _remove([each for each in groups if tags_of(each)[MARK] not in in_use], account)
-
-
-def _remove(groups: Sequence[Mapping[str, Any]], account: Account) -> list[str]:
-    for each in groups:
-        remove_group(account, each["GroupId"])
-    return [each["GroupId"] for each in groups]
-
-
-def _age(group: Mapping[str, Any]) -> timedelta:
-    return datetime.now(UTC) - datetime.fromisoformat(tags_of(group)[f"{MARK}:created"])
-
-
-def console_output(account: Account, machine: str) -> str:
-    """What a machine wrote to its console, as far as EC2 has it."""
-    answer = account.call("get_console_output", InstanceId=machine, Latest=True)
-    return str(answer.get("Output") or "")
 
 
 def _optional(profile: Ec2Profile, role: str) -> dict[str, Any]:
@@ -658,14 +463,3 @@ def _listens(host: str) -> bool:
             return True
     except OSError:
         return False
-
-
-def _growing(first: float, most: float) -> Iterator[float]:
-    """Pauses that get longer, up to ``most`` seconds, without end."""
-    for power in range(1_000_000):
-        yield min(first * math.pow(1.5, min(power, 50)), most)
-
-
-def as_tag(text: str) -> str:
-    """As the value of a tag may be written."""
-    return re.sub(r"[^\w .:/=+@-]", "_", text)[:256] or "_"

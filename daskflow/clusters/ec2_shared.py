@@ -11,11 +11,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from daskflow.clusters import ec2_account, ec2_fleet
+from daskflow.clusters import ec2_account, ec2_clusters
 from daskflow.clusters.address import client_of, silence
 from daskflow.clusters.by_class import DAEMONS
 from daskflow.clusters.ec2_account import MARK, PORT, Place, tags_of
-from daskflow.clusters.ec2_fleet import Cluster, Fleet
+from daskflow.clusters.ec2_fleet import Fleet
 from daskflow.clusters.local import SCHEDULING
 from daskflow.clusters.tunnel import dashboard_of
 from daskflow.errors import ClusterError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from daskflow.clusters.ec2_account import Account
+    from daskflow.clusters.ec2_clusters import Cluster
     from daskflow.clusters.profiles import Ec2Profile
 
 AT_ONCE = 16
@@ -34,12 +35,14 @@ CONFIGURATION = SCHEDULING | DAEMONS
 
 def find(account: Account, name: str) -> Cluster | None:
     """The shared cluster of that name, whoever started it; None if there is none."""
-    return next(iter(ec2_fleet.clusters(account, cluster=name, shared="yes", role=ec2_fleet.SCHEDULER)), None)
+    return next(
+        iter(ec2_clusters.clusters(account, cluster=name, shared="yes", role=ec2_clusters.SCHEDULER)), None
+    )
 
 
 def named(account: Account, name: str) -> Cluster:
     """The shared cluster of that name with its workers. Raises :class:`ClusterError` if there is none."""
-    for cluster in ec2_fleet.clusters(account, cluster=name, shared="yes"):
+    for cluster in ec2_clusters.clusters(account, cluster=name, shared="yes"):
         if cluster.scheduler is not None:
             return cluster
     raise ClusterError(
@@ -115,7 +118,7 @@ def _start_workers(fleet: Fleet, scheduler: str, workers: int) -> None:
         names = [f"{fleet.id}-worker-{secrets.token_hex(3)}" for _ in range(workers)]
         started = [threads.submit(fleet.start_worker, name, address) for name in names]
     if failed := [each.exception() for each in started if each.exception()]:
-        ec2_fleet.terminate(fleet.account, [each.result() for each in started if not each.exception()])
+        ec2_account.terminate(fleet.account, [each.result() for each in started if not each.exception()])
         raise failed[0] or AssertionError
 
 
@@ -126,7 +129,7 @@ def _retire(account: Account, profile: Ec2Profile, cluster: Cluster, workers: in
         absent = [name for name in there if name not in _names(client)]
         going = [*absent, *(name for name in names if name in there)][:workers]
         client.retire_workers(names=[name for name in going if name not in absent])
-    ec2_fleet.terminate(account, [there[name] for name in going])
+    ec2_account.terminate(account, [there[name] for name in going])
 
 
 def _names(client: Any) -> set[str]:
@@ -151,7 +154,7 @@ def connected(account: Account, profile: Ec2Profile, cluster: Cluster) -> Iterat
     """A client of a cluster, which lets in whom the profile lets in."""
     host = cluster.host()
     for block in ec2_account.allowed(profile, Place("", "", f"{host}/32")):
-        ec2_fleet.admit(account, cluster, block)
+        ec2_clusters.admit(account, cluster, block)
     with client_at(host, cluster.credentials(account).security()) as client:
         yield client
 

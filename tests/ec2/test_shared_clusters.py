@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from daskflow import Task, default_namespace, namespace
-from daskflow.clusters import ec2_check, ec2_fleet, profiles
+from daskflow.clusters import ec2_check, ec2_groups, profiles
 from daskflow.clusters.ec2_account import Account
 from tests.ec2.simulator import PATIENCE, ROOT
 from tests.ec2.tables import toml
@@ -283,7 +283,7 @@ def test_a_security_group_that_could_not_be_removed_goes_when_all_of_its_owner_i
 
     assert f"The machines have ended, their security group {group} is left: Your AWS credentials" in output
     assert "'daskflow cluster down --all --region us-east-1' removes it." in output
-    assert ec2_fleet.remove_abandoned_groups(account) == []  # somebody may just be starting it
+    assert ec2_groups.remove_abandoned_groups(account) == []  # somebody may just be starting it
     assert group not in tool(folder, "down", "--all", user="bob")
     assert f"The security group {group} was left" in tool(folder, "down", "--all", "--region", "us-east-1")
     assert cloud.left() == []
@@ -293,7 +293,7 @@ def test_a_security_group_that_could_not_be_removed_goes_when_all_of_its_owner_i
 def test_the_security_group_of_machines_that_are_there_stays(folder: Path, cloud: Cloud):
     tool(folder, "up", "team")
 
-    assert ec2_fleet.remove_groups_of(Account("us-east-1"), "ada") == []
+    assert ec2_groups.remove_groups_of(Account("us-east-1"), "ada") == []
 
     assert "'team' of ada has ended: 2 machines" in tool(folder, "down", "--all")
     assert cloud.left() == []

@@ -18,7 +18,7 @@ import distributed  # noqa: F401 - has its part of the configuration
 import psutil
 import pytest
 
-from daskflow.clusters import ec2_fleet, ec2_groups, open_cluster
+from daskflow.clusters import ec2_groups, open_cluster
 from daskflow.clusters.ec2_account import Account, Place
 from daskflow.clusters.ec2_boot import credentials_in
 from daskflow.clusters.profiles import Ec2Profile
@@ -249,10 +249,10 @@ def test_the_machines_of_a_driver_that_was_killed_end_themselves(
     [group] = cloud.left()  # it costs nothing, lets nobody in to anything, and goes with the next command
     account = Account(None)
     assert (
-        ec2_fleet.remove_abandoned_groups(account) == []
+        ec2_groups.remove_abandoned_groups(account) == []
     )  # it might be that of a cluster which is being started
-    monkeypatch.setattr(ec2_fleet, "LEFT_ALONE", ec2_fleet.LEFT_ALONE * 0)
-    assert ec2_fleet.remove_abandoned_groups(account) == [group]
+    monkeypatch.setattr(ec2_groups, "LEFT_ALONE", ec2_groups.LEFT_ALONE * 0)
+    assert ec2_groups.remove_abandoned_groups(account) == [group]
 
 
 def test_there_are_no_more_machines_than_the_profile_allows_as_ec2_counts_them(
