@@ -102,7 +102,6 @@ def test_a_flow_runs_on_machines_that_are_started_for_it_and_ended_with_it(
     assert cloud.left() == []
 
 
-@pytest.mark.slow
 def test_a_flow_runs_on_machines_whose_image_has_its_python_itself(
     folder: Path, bucket: Bucket, cloud: Cloud
 ):
