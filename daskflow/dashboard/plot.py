@@ -15,10 +15,22 @@ if TYPE_CHECKING:
 MOST_LABELS, MOST_MARKED = 24, 200
 _PATTERNS = {"failed": "/", "stopped": " ", "lost": "x", "running": "."}
 _TICKS = """
+const {start, end} = cb_data.range, least = (end - start) / 11, days = 86400;
+const known = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, days];
+const unit = least > days ? days : 1, power = unit * 10 ** Math.floor(Math.log10(least / unit));
+const round = least > 1 && least <= days ? known : [power, 2 * power, 5 * power, 10 * power];
+const step = round.find(each => each >= least), ticks = [];
+for (let place = Math.ceil(start / step); place * step <= end; place++) ticks.push(place * step);
+return ticks;
+"""
+_LABELS = """
 const two = number => String(Math.floor(number)).padStart(2, "0");
+const said = (large, small, unit) => (small ? `${large}:${two(small)}` : large) + ` ${unit}`;
 if (tick < 60) return `${Number(tick.toPrecision(4))} s`;
-if (tick < 3600) return `${Math.floor(tick / 60)}:${two(tick % 60)} min`;
-return `${Math.floor(tick / 3600)}:${two(tick % 3600 / 60)} h`;
+if (tick < 3600) return said(Math.floor(tick / 60), Math.round(tick % 60), "min");
+if (tick < 86400) return said(Math.floor(tick / 3600), Math.round(tick % 3600 / 60), "h");
+const hours = Math.round(tick % 86400 / 3600);
+return `${Math.floor(tick / 86400)} d` + (hours ? ` ${hours} h` : "");
 """
 
 
@@ -37,10 +49,10 @@ class Plot:
 
     def __init__(self) -> None:
         from bokeh.models import (
-            BasicTicker,
             BoxZoomTool,
             ColumnDataSource,
             CustomJS,
+            CustomJSTicker,
             CustomJSTickFormatter,
             DataRange1d,
             FixedTicker,
@@ -82,7 +94,7 @@ class Plot:
         )
         zoom = BoxZoomTool(dimensions="width")
         self.time: LinearAxis = LinearAxis(
-            ticker=BasicTicker(desired_num_ticks=10), formatter=CustomJSTickFormatter(code=_TICKS)
+            ticker=CustomJSTicker(major_code=_TICKS), formatter=CustomJSTickFormatter(code=_LABELS)
         )
         self.rows: LinearAxis = LinearAxis(ticker=FixedTicker(ticks=[]))
         self.grid: Grid = Grid(axis=self.time)

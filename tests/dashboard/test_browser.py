@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from pages import SIZES, Look, Ui, Written, ran, ui_of
 
+from daskflow.store.records import Log
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -70,6 +72,37 @@ def test_the_address_holds_what_is_selected(look: Look, troubles_ui: Ui) -> None
 
     look.page.wait_for_selector("#df-traceback")
     assert look.page.locator(".df-node.df-selected").get_attribute("data-step") == "fit"
+
+
+def test_a_log_is_shown_from_its_end_on_also_when_the_page_is_opened_at_it(
+    look: Look, tmp_path: Path
+) -> None:
+    text = "".join(f"T line {number}\n" for number in range(150))
+    written = Written(tmp_path, {"start": {}})
+    written.task("start/0", logs={"stdout": Log(size=len(text), text=text)})
+    written.ended()
+    at_end = "(e => e.scrollTop > 0 && e.scrollTop + e.clientHeight >= e.scrollHeight - 4)"
+
+    with ui_of(tmp_path) as ui:
+        look.at(ui.page(flow="F", run="1", step="start", task="0"))
+        look.page.wait_for_selector("#df-log-stdout")
+        assert look.page.evaluate(f"{at_end}(document.getElementById('df-log-stdout'))")
+        look.page.goto("about:blank")
+
+
+def test_who_uses_the_keyboard_stays_where_he_is(look: Look, troubles_ui: Ui) -> None:
+    look.at(troubles_ui.page(flow="Trouble", run="1"))
+
+    look.page.focus("#df-graph [data-step=left]")
+    look.page.keyboard.press("Enter")
+    look.page.wait_for_selector("#df-tasks h2:text-is('left')")
+    assert look.page.evaluate("document.activeElement.dataset.step") == "left"
+    look.page.focus("#df-by-seconds")
+    look.page.keyboard.press("Enter")
+    look.page.wait_for_selector("#df-by-seconds:has-text('▲')")
+    look.page.keyboard.press("Enter")
+    look.page.wait_for_selector("#df-by-seconds:has-text('▼')")
+    assert look.page.evaluate("document.activeElement.id") == "df-by-seconds"
 
 
 def test_a_failed_run_says_why_and_what_to_type(look: Look, troubles_ui: Ui) -> None:
@@ -214,5 +247,8 @@ def test_long_names_and_three_hundred_steps_are_drawn_without_overlap(look: Look
         box = look.page.locator(".df-node.df-selected").bounding_box()
         assert box is not None
         assert 0 <= box["x"] < 1280  # it was scrolled to
+        name = look.page.locator(".df-node.df-selected .df-name > :last-child").bounding_box()
+        assert name is not None
+        assert name["x"] + name["width"] <= box["x"] + box["width"]  # the end of the name is to be seen
         look.shot("long-names")
         look.page.goto("about:blank")

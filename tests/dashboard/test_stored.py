@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas
 import pytest
 from bokeh.document import Document
-from pages import Written, ran
+from pages import Written, driver_here, ran
 from watching import wait_until
 
 from daskflow.dashboard import details
@@ -158,13 +158,6 @@ def test_what_is_read_waits_for_who_looks_and_whoever_comes_back_gets_the_rest(
 
     wait_until(all_done)
     source.close()
-
-
-def driver_here() -> bytes:
-    """The record of a driver that lives as long as this process."""
-    from daskflow.store.sessions import _who
-
-    return json.dumps({"format": 1, "started": "2026-01-01T00:00:00Z"} | _who()).encode()
 
 
 @pytest.mark.parametrize(
