@@ -102,6 +102,16 @@ def test_runs_of_which_the_records_are_damaged_can_be_listed_alone():
     assert ("F/0" in damaged, "F/1" in damaged) == (False, True)
 
 
+def test_all_tags_of_a_run_can_be_read():
+    tags = [f"a-tag-of-many-{number}" for number in range(20)]
+    head = {"flow": "F", "run": "1", "status": "failed", "tags": tags}
+
+    shown = render.head(RunModel("F", "1").head() | head, [], None, View())
+
+    assert [tag for tag in tags if f'<span class="df-tag">{tag}</span>' in shown] == tags
+    assert f'title="{", ".join(tags)}"' in render.runs([head], View(), "")
+
+
 def test_an_empty_list_of_runs_says_where_there_are_none():
     assert "There are no runs in /a/&lt;b&gt; yet." in render.runs([], View(), "", "/a/<b>")
 

@@ -213,6 +213,7 @@ def test_a_run_whose_driver_vanished_is_lost_and_so_are_the_tasks_that_it_ran(tm
     followed = Followed(written.store)
 
     assert followed.model.head()["status"] == "lost"
+    assert followed.model.head()["reason"] == "Its driver has gone."
     assert followed.counts("fit") == {"known": 2, "waiting": 1, "lost": 1}
     found = details.detail(written.store, "fit", "0")
     assert (found["state"], found["logs"]["stdout"]["lines"]) == ("lost", ["begun"])
