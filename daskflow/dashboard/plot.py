@@ -24,13 +24,15 @@ for (let place = Math.ceil(start / step); place * step <= end; place++) ticks.pu
 return ticks;
 """
 _LABELS = """
-const two = number => String(Math.floor(number)).padStart(2, "0");
-const said = (large, small, unit) => (small ? `${large}:${two(small)}` : large) + ` ${unit}`;
-if (tick < 60) return `${Number(tick.toPrecision(4))} s`;
-if (tick < 3600) return said(Math.floor(tick / 60), Math.round(tick % 60), "min");
-if (tick < 86400) return said(Math.floor(tick / 3600), Math.round(tick % 3600 / 60), "h");
-const hours = Math.round(tick % 86400 / 3600);
-return `${Math.floor(tick / 86400)} d` + (hours ? ` ${hours} h` : "");
+const rounded = Number(tick.toFixed(3));
+if (rounded < 60) return `${Number(tick.toPrecision(6))} s`;
+const second = Number((rounded % 60).toFixed(3)), minute = Math.floor(rounded / 60) % 60;
+const hour = Math.floor(rounded / 3600) % 24, day = Math.floor(rounded / 86400);
+const seconds = second ? (second < 10 ? ":0" : ":") + second : "";
+if (rounded < 3600) return `${minute}${seconds} min`;
+const minutes = minute || second ? ":" + String(minute).padStart(2, "0") : "";
+const clock = `${hour}${minutes}${seconds}`;
+return [day ? `${day} d` : "", day && clock === "0" ? "" : `${clock} h`].join(" ").trim();
 """
 
 

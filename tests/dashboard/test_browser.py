@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pages import SIZES, Look, Ui, Written, ran, ui_of
 
+from daskflow.dashboard import plot
 from daskflow.store.records import Log
 
 if TYPE_CHECKING:
@@ -88,6 +89,31 @@ def test_a_log_is_shown_from_its_end_on_also_when_the_page_is_opened_at_it(
         look.page.wait_for_selector("#df-log-stdout")
         assert look.page.evaluate(f"{at_end}(document.getElementById('df-log-stdout'))")
         look.page.goto("about:blank")
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "labels"),
+    [
+        (0, 0.004, ["0 s", "0.0005 s", "0.001 s"]),
+        (0, 380, ["0 s", "1 min", "2 min"]),
+        (0, 25_000, ["0 s", "1 h", "2 h"]),
+        (0, 800_000, ["0 s", "1 d", "2 d"]),
+        (299.8, 305, ["5 min", "5:00.5 min", "5:01 min"]),
+        (3599, 3700, ["1 h", "1:00:10 h", "1:00:20 h"]),
+        (86_400, 186_400, ["1 d", "1 d 3 h", "1 d 6 h"]),
+    ],
+)
+def test_the_times_of_the_timeline_are_round_and_tell_moments_apart(
+    look: Look, begin: float, end: float, labels: list[str]
+) -> None:
+    ask = """([ticks, label, range]) => {
+      return new Function("cb_data", ticks)({range}).map(tick => new Function("tick", label)(tick));
+    }"""
+
+    found = look.page.evaluate(ask, [plot._TICKS, plot._LABELS, {"start": begin, "end": end}])
+
+    assert found[:3] == labels
+    assert len(set(found)) == len(found) <= 12
 
 
 def test_who_uses_the_keyboard_stays_where_he_is(look: Look, troubles_ui: Ui) -> None:
