@@ -75,7 +75,7 @@ def shoot(address: str) -> None:
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
         page = browser.new_page(viewport=SIZE)
-        take(page, address, "#df-runs table", "runs", height=220)
+        take(page, address, "#df-runs table", "runs", height=240)
         take(page, f"{address}?flow=Rain&run=1", "#df-tasks [data-task='2']", "run")
         take(page, f"{address}?flow=Rain&run=1&step=read&task=2", "#df-traceback", "task")
         take(page, f"{address}?flow=Rain&run=2&step=add&task=0&table=table", ".df-preview td", "table")

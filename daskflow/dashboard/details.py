@@ -54,7 +54,7 @@ def detail(store: RunStore, step: str, task: str, *, begun: bool = False) -> dic
         raise NotFound(f"Task '{store.flow}/{store.run}/{name}' has not begun, or does not exist.")
     last = record or (failed[-1] if failed else None)
     found: dict[str, Any] = {"flow": store.flow, "run": store.run, "step": step, "task": task}
-    found |= _facts(store, name, record, last)
+    found |= _facts(store, name, record, last, begun=begun)
     found["attempts"] = [
         {"attempt": each.attempt, "started": facts_of(each)["started"].timestamp(), "seconds": each.seconds, "error": _told(each)}
         for each in failed
@@ -134,7 +134,7 @@ def _name(step: str, task: str) -> TaskName:
 
 
 def _facts(
-    store: RunStore, name: TaskName, record: TaskRecord | None, last: TaskRecord | None
+    store: RunStore, name: TaskName, record: TaskRecord | None, last: TaskRecord | None, *, begun: bool
 ) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(
         ("attempt", "started", "seconds", "cpu_seconds", "peak_memory", "worker", "pid")
@@ -152,8 +152,8 @@ def _facts(
         ended = last is not None and executions[-1:] == [last.execution]
         runs = status(store) == "running"
         failed = "stopped" if last is not None and was_stopped(last) else "failed"
-        state = failed if ended else ("running" if executions else "waiting") if runs else "lost"
-        if state == "running" or (state == "lost" and executions):
+        state = failed if ended else ("running" if executions or begun else "waiting") if runs else "lost"
+        if executions and state in ("running", "lost"):
             row |= {"attempt": int(executions[-1].partition(".")[0]), "started": began_at(executions[-1])}
             row |= dict.fromkeys(("seconds", "cpu_seconds", "peak_memory", "worker", "pid"))
     process = last.process if last is not None else {}

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from daskflow.store.records import ArtifactRef, TaskRecord
     from daskflow.store.runs import RunStore
 
+GONE = "Its driver has gone."
+"""Why a run is lost."""
+
 
 def head_of(store: RunStore) -> dict[str, Any]:
     """What is known of a run without a look at its tasks; of one that is lost the last sign of life is its end.
@@ -34,7 +37,9 @@ def head_of(store: RunStore) -> dict[str, Any]:
         "user": record.get("user"),
         "tags": sorted(tags.user),
         "store": store.storage.url,
-        "reason": readable(str((end or {}).get("reason") or "")),
+        "reason": GONE
+        if state == "lost" and last is not None
+        else readable(str((end or {}).get("reason") or "")),
         "commands": [] if state in ("running", "successful") else commands_of(store, record),
     }
 

@@ -46,11 +46,14 @@ class Source(Protocol):
         Seconds that the first answer of a page waits for the detail of a task.
     trouble
         Why the list of runs can't be read; empty if it can.
+    place
+        The store whose runs these are; empty if they are those of a cluster.
     """
 
     opens_latest: bool = False
     patience: float = 0.15
     trouble: str = ""
+    place: str = ""
 
     def runs(self) -> list[dict[str, Any]]:
         """What :meth:`RunModel.head` says of every run that is known by now, newest first."""

@@ -115,7 +115,11 @@ class _Page:
             if view.flow:
                 trouble = trouble or f"There is no run {view.flow}/{view.run} here."
             self._made_of = None
-            found = {"mode": "runs", "run": "", "runs": render.runs(runs, view, trouble)}
+            found = {
+                "mode": "runs",
+                "run": "",
+                "runs": render.runs(runs, view, trouble, self._source.place),
+            }
         else:
             found = self._of_run(model, runs, view, now)
         self._send(found | {"query": self._view.query, "beat": str(int(now) // BEAT_SECONDS)})
@@ -143,7 +147,7 @@ class _Page:
             "mode": "run",
             "run": f"{model.flow}/{model.run}",
             "head": render.head(head, others, model.failure(), view),
-            "graph": render.graph(steps, view),
+            "graph": render.graph(steps, view, over=model.is_over),
             "tasks": render.tasks(model, selected, view),
         }
 

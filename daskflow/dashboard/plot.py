@@ -15,10 +15,24 @@ if TYPE_CHECKING:
 MOST_LABELS, MOST_MARKED = 24, 200
 _PATTERNS = {"failed": "/", "stopped": " ", "lost": "x", "running": "."}
 _TICKS = """
-const two = number => String(Math.floor(number)).padStart(2, "0");
-if (tick < 60) return `${Number(tick.toPrecision(4))} s`;
-if (tick < 3600) return `${Math.floor(tick / 60)}:${two(tick % 60)} min`;
-return `${Math.floor(tick / 3600)}:${two(tick % 3600 / 60)} h`;
+const {start, end} = cb_data.range, least = (end - start) / 11, days = 86400;
+const known = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, days];
+const unit = least > days ? days : 1, power = unit * 10 ** Math.floor(Math.log10(least / unit));
+const round = least > 1 && least <= days ? known : [power, 2 * power, 5 * power, 10 * power];
+const step = round.find(each => each >= least), ticks = [];
+for (let place = Math.ceil(start / step); place * step <= end; place++) ticks.push(place * step);
+return ticks;
+"""
+_LABELS = """
+const rounded = Number(tick.toFixed(3));
+if (rounded < 60) return `${Number(tick.toPrecision(6))} s`;
+const second = Number((rounded % 60).toFixed(3)), minute = Math.floor(rounded / 60) % 60;
+const hour = Math.floor(rounded / 3600) % 24, day = Math.floor(rounded / 86400);
+const seconds = second ? (second < 10 ? ":0" : ":") + second : "";
+if (rounded < 3600) return `${minute}${seconds} min`;
+const minutes = minute || second ? ":" + String(minute).padStart(2, "0") : "";
+const clock = `${hour}${minutes}${seconds}`;
+return [day ? `${day} d` : "", day && clock === "0" ? "" : `${clock} h`].join(" ").trim();
 """
 
 
@@ -37,10 +51,10 @@ class Plot:
 
     def __init__(self) -> None:
         from bokeh.models import (
-            BasicTicker,
             BoxZoomTool,
             ColumnDataSource,
             CustomJS,
+            CustomJSTicker,
             CustomJSTickFormatter,
             DataRange1d,
             FixedTicker,
@@ -82,7 +96,7 @@ class Plot:
         )
         zoom = BoxZoomTool(dimensions="width")
         self.time: LinearAxis = LinearAxis(
-            ticker=BasicTicker(desired_num_ticks=10), formatter=CustomJSTickFormatter(code=_TICKS)
+            ticker=CustomJSTicker(major_code=_TICKS), formatter=CustomJSTickFormatter(code=_LABELS)
         )
         self.rows: LinearAxis = LinearAxis(ticker=FixedTicker(ticks=[]))
         self.grid: Grid = Grid(axis=self.time)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from daskflow.dashboard.events import Told
+from daskflow.dashboard.heads import GONE
 from daskflow.dashboard.model import RunModel, Source
 from daskflow.dashboard.scheduler_pages import Pages, add_pages
 from daskflow.errors import NotFound
@@ -185,7 +186,7 @@ class RunPages(SchedulerPlugin, Source):  # type: ignore[misc]
         if not live.model.is_over:
             live.lost = True
             finished = time.time() - silent
-            live.model.apply(Told({"status": "lost", "finished": finished, "reason": "Its driver has gone."}))
+            live.model.apply(Told({"status": "lost", "finished": finished, "reason": GONE}))
             self._clear(live)
             self._forget()
 

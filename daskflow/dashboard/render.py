@@ -44,7 +44,7 @@ def head(
     return _part("head.html", head=head, runs=runs, failure=failure, view=view)
 
 
-def graph(steps: Sequence[dict[str, Any]], view: View) -> str:
+def graph(steps: Sequence[dict[str, Any]], view: View, *, over: bool = False) -> str:
     """The steps and the ways between them. What is as it was, step by step, is not made anew."""
     drawing, ways = _laid_out(
         tuple(
@@ -63,7 +63,7 @@ def graph(steps: Sequence[dict[str, Any]], view: View) -> str:
         )
         for step in steps
     ]
-    return _part("graph.html", steps=steps, drawing=drawing, ways=ways, nodes=nodes)
+    return _part("graph.html", steps=steps, drawing=drawing, ways=ways, nodes=nodes, over=over)
 
 
 _OF_NODE = (
@@ -133,8 +133,8 @@ def task(
     return _part("task.html", detail=detail, row=row, tail=lines, table=table, view=view, trouble=trouble)
 
 
-def runs(heads: Sequence[dict[str, Any]], view: View, trouble: str) -> str:
-    """The runs that are to be listed, a page of them."""
+def runs(heads: Sequence[dict[str, Any]], view: View, trouble: str, place: str = "") -> str:
+    """The runs that are to be listed, a page of them, and where they are."""
     words = view.find.lower().split()
     found = [head for head in heads if matches(head, words)]
     counts = {status: sum(head["status"] == status for head in found) for status in STATUSES}
@@ -148,6 +148,7 @@ def runs(heads: Sequence[dict[str, Any]], view: View, trouble: str) -> str:
         view=view,
         page=PAGE,
         trouble=trouble,
+        place=place,
     )
 
 
@@ -256,6 +257,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"seconds": seconds, "bytes": size, "count": count, "moment": moment, "short": short}
+    found.filters |= {"seconds": seconds, "bytes": size, "count": count, "moment": moment}
     found.globals |= {"symbols": SYMBOLS}
     return found

@@ -55,7 +55,7 @@ class StoreSource(Source):
 
     def __init__(self, url: str) -> None:
         self._storage = storage_at(url)
-        self.name = self._storage.url
+        self.place = self._storage.url
         self._pool = ThreadPoolExecutor(4, "daskflow-read")
         self._followed: dict[tuple[str, str], _Followed] = {}
         self._heads: dict[tuple[str, str], dict[str, Any]] = {}

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 from pages import SIZES, Look, Ui, Written, ran, ui_of
 
+from daskflow.dashboard import plot
+from daskflow.store.records import Log
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -70,6 +73,62 @@ def test_the_address_holds_what_is_selected(look: Look, troubles_ui: Ui) -> None
 
     look.page.wait_for_selector("#df-traceback")
     assert look.page.locator(".df-node.df-selected").get_attribute("data-step") == "fit"
+
+
+def test_a_log_is_shown_from_its_end_on_also_when_the_page_is_opened_at_it(
+    look: Look, tmp_path: Path
+) -> None:
+    text = "".join(f"T line {number}\n" for number in range(150))
+    written = Written(tmp_path, {"start": {}})
+    written.task("start/0", logs={"stdout": Log(size=len(text), text=text)})
+    written.ended()
+    at_end = "(e => e.scrollTop > 0 && e.scrollTop + e.clientHeight >= e.scrollHeight - 4)"
+
+    with ui_of(tmp_path) as ui:
+        look.at(ui.page(flow="F", run="1", step="start", task="0"))
+        look.page.wait_for_selector("#df-log-stdout")
+        assert look.page.evaluate(f"{at_end}(document.getElementById('df-log-stdout'))")
+        look.page.goto("about:blank")
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "labels"),
+    [
+        (0, 0.004, ["0 s", "0.0005 s", "0.001 s"]),
+        (0, 380, ["0 s", "1 min", "2 min"]),
+        (0, 25_000, ["0 s", "1 h", "2 h"]),
+        (0, 800_000, ["0 s", "1 d", "2 d"]),
+        (299.8, 305, ["5 min", "5:00.5 min", "5:01 min"]),
+        (3599, 3700, ["1 h", "1:00:10 h", "1:00:20 h"]),
+        (86_400, 186_400, ["1 d", "1 d 3 h", "1 d 6 h"]),
+    ],
+)
+def test_the_times_of_the_timeline_are_round_and_tell_moments_apart(
+    look: Look, begin: float, end: float, labels: list[str]
+) -> None:
+    ask = """([ticks, label, range]) => {
+      return new Function("cb_data", ticks)({range}).map(tick => new Function("tick", label)(tick));
+    }"""
+
+    found = look.page.evaluate(ask, [plot._TICKS, plot._LABELS, {"start": begin, "end": end}])
+
+    assert found[:3] == labels
+    assert len(set(found)) == len(found) <= 12
+
+
+def test_who_uses_the_keyboard_stays_where_he_is(look: Look, troubles_ui: Ui) -> None:
+    look.at(troubles_ui.page(flow="Trouble", run="1"))
+
+    look.page.focus("#df-graph [data-step=left]")
+    look.page.keyboard.press("Enter")
+    look.page.wait_for_selector("#df-tasks h2:text-is('left')")
+    assert look.page.evaluate("document.activeElement.dataset.step") == "left"
+    look.page.focus("#df-by-seconds")
+    look.page.keyboard.press("Enter")
+    look.page.wait_for_selector("#df-by-seconds:has-text('▲')")
+    look.page.keyboard.press("Enter")
+    look.page.wait_for_selector("#df-by-seconds:has-text('▼')")
+    assert look.page.evaluate("document.activeElement.id") == "df-by-seconds"
 
 
 def test_a_failed_run_says_why_and_what_to_type(look: Look, troubles_ui: Ui) -> None:
@@ -214,5 +273,8 @@ def test_long_names_and_three_hundred_steps_are_drawn_without_overlap(look: Look
         box = look.page.locator(".df-node.df-selected").bounding_box()
         assert box is not None
         assert 0 <= box["x"] < 1280  # it was scrolled to
+        name = look.page.locator(".df-node.df-selected .df-name > :last-child").bounding_box()
+        assert name is not None
+        assert name["x"] + name["width"] <= box["x"] + box["width"]  # the end of the name is to be seen
         look.shot("long-names")
         look.page.goto("about:blank")

@@ -5,20 +5,24 @@ from __future__ import annotations
 import subprocess
 import sys
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from bokeh.document import Document
 from hypothesis import given
 from hypothesis import strategies as st
+from pages import Written, driver_here
 
-from daskflow.dashboard import render
+from daskflow.dashboard import details, render
 from daskflow.dashboard.events import Committed, Failed, Lines, Planned, Progress, Started, Told
 from daskflow.dashboard.graph import HEIGHT, WIDTH, drawn
 from daskflow.dashboard.model import RunModel, Source
 from daskflow.dashboard.page import document
 from daskflow.dashboard.view import View
 from daskflow.errors import NotFound
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def step(name: str, *following: str, kind: str = "linear", **more: object) -> dict:
@@ -96,6 +100,20 @@ def test_runs_of_which_the_records_are_damaged_can_be_listed_alone():
 
     assert "?status=damaged" in html
     assert ("F/0" in damaged, "F/1" in damaged) == (False, True)
+
+
+def test_all_tags_of_a_run_can_be_read():
+    tags = [f"a-tag-of-many-{number}" for number in range(20)]
+    head = {"flow": "F", "run": "1", "status": "failed", "tags": tags}
+
+    shown = render.head(RunModel("F", "1").head() | head, [], None, View())
+
+    assert [tag for tag in tags if f'<span class="df-tag">{tag}</span>' in shown] == tags
+    assert f'title="{", ".join(tags)}"' in render.runs([head], View(), "")
+
+
+def test_an_empty_list_of_runs_says_where_there_are_none():
+    assert "There are no runs in /a/&lt;b&gt; yet." in render.runs([], View(), "", "/a/<b>")
 
 
 @pytest.mark.parametrize(
@@ -178,6 +196,22 @@ def test_a_task_that_runs_and_has_stored_nothing_shows_what_it_wrote():
 
     assert "&lt;b&gt;half&lt;/b&gt; way" in shown
     assert "2 of 6 done" in shown
+
+
+def test_what_is_known_here_of_a_task_that_runs_counts_as_long_as_its_store_has_nothing(tmp_path: Path):
+    written = Written(tmp_path, {"fit": {}})
+    written.store.storage.create(written.store.layout.driver(0), driver_here())
+    detail = details.detail(written.store, "fit", "0", begun=True)
+    model = RunModel("F", "1")
+    model.apply(Started("fit", "0", 1, 1e9, "node-7", 7))
+
+    html = render.task(detail, model.task("fit", "0"), {}, None, View(step="fit", task="0"), "")
+
+    assert detail["state"] == "running"
+    assert "▶ running" in html
+    assert 'data-at="1000000000.0"' in html
+    assert "node-7, pid 7" in html
+    assert "It has written nothing yet." in html
 
 
 def test_the_page_moves_with_the_model(monkeypatch: pytest.MonkeyPatch):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas
 import pytest
 from bokeh.document import Document
-from pages import Written, ran
+from pages import Written, driver_here, ran
 from watching import wait_until
 
 from daskflow.dashboard import details
@@ -160,13 +160,6 @@ def test_what_is_read_waits_for_who_looks_and_whoever_comes_back_gets_the_rest(
     source.close()
 
 
-def driver_here() -> bytes:
-    """The record of a driver that lives as long as this process."""
-    from daskflow.store.sessions import _who
-
-    return json.dumps({"format": 1, "started": "2026-01-01T00:00:00Z"} | _who()).encode()
-
-
 @pytest.mark.parametrize(
     ("process", "text"), [({"stopped": True}, "whatever"), ({"signal": 15}, ENDED_WITH_ITS_RUN)]
 )
@@ -220,6 +213,7 @@ def test_a_run_whose_driver_vanished_is_lost_and_so_are_the_tasks_that_it_ran(tm
     followed = Followed(written.store)
 
     assert followed.model.head()["status"] == "lost"
+    assert followed.model.head()["reason"] == "Its driver has gone."
     assert followed.counts("fit") == {"known": 2, "waiting": 1, "lost": 1}
     found = details.detail(written.store, "fit", "0")
     assert (found["state"], found["logs"]["stdout"]["lines"]) == ("lost", ["begun"])

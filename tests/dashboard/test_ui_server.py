@@ -287,4 +287,4 @@ def test_a_port_that_was_asked_for_and_is_taken_is_told(tmp_path: Path):
 def test_a_store_that_does_not_exist_yet_has_no_runs(tmp_path: Path):
     with ui_of(tmp_path / "nothing") as ui:
         assert asked(ui, "runs")["total"] == 0
-        assert "There are no runs here yet." in get(ui.address)[1]
+        assert f"There are no runs in {tmp_path}/nothing yet." in get(ui.address)[1]

@@ -15,6 +15,7 @@ function put(name) {
     late = setTimeout(put_all, 1000);
     return;
   }
+  const is_first = !shown.has(name);
   shown.set(name, html);
   const places = new Map();
   for (const each of [element, ...element.querySelectorAll("[id]")]) {
@@ -22,18 +23,18 @@ function put(name) {
     places.set(each.id, [each.scrollLeft, each.scrollTop, at_end]);
   }
   const unfolded = element.querySelector("details")?.open ?? false;
-  const focused = element.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  const focused = element.contains(document.activeElement) ? document.activeElement : null;
   element.innerHTML = html;
   for (const each of [element, ...element.querySelectorAll("[id]")]) {
     const place = places.get(each.id);
     if (place !== undefined) [each.scrollLeft, each.scrollTop] = place;
-    if (each.hasAttribute("data-end") && (place === undefined || place[2])) each.scrollTop = each.scrollHeight;
+    if (each.hasAttribute("data-end") && (is_first || place === undefined || place[2])) each.scrollTop = each.scrollHeight;
   }
   for (const each of element.querySelectorAll("details")) each.open = unfolded;
-  if (focused !== null) {
-    for (const link of element.querySelectorAll("a[href]")) {
-      if (link.getAttribute("href") === focused) link.focus({preventScroll: true});
-    }
+  if (focused !== null) {  // by its id where the address changes with each use
+    const links = [...element.querySelectorAll("a[href], summary")];
+    const same = link => focused.id ? link.id === focused.id : link.getAttribute("href") === focused.getAttribute("href");
+    links.find(same)?.focus({preventScroll: true});
   }
 }
 
