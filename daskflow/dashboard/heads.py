@@ -6,6 +6,7 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from daskflow.dashboard.model import GONE
 from daskflow.dashboard.task_rows import cut, readable
 from daskflow.store.records import moment
 from daskflow.store.sessions import how_it_ended, last_session, last_sign, status
@@ -14,9 +15,6 @@ from daskflow.store.tags import read_tags
 if TYPE_CHECKING:
     from daskflow.store.records import ArtifactRef, TaskRecord
     from daskflow.store.runs import RunStore
-
-GONE = "Its driver has gone."
-"""Why a run is lost."""
 
 
 def head_of(store: RunStore) -> dict[str, Any]:

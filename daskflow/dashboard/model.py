@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 RUNNING = "running"
 MOST_TAILS, LINES_OF_TAIL, LONGEST_LINE = 100, 200, 1000
 """Tasks whose last lines are kept, how many lines, and how much of each."""
+GONE = "Its driver has gone."
+"""Why a run is lost."""
 _FACTS = (
     "status",
     "started",

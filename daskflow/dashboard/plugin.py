@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from daskflow.dashboard.events import Told
-from daskflow.dashboard.heads import GONE
-from daskflow.dashboard.model import RunModel, Source
+from daskflow.dashboard.model import GONE, RunModel, Source
 from daskflow.dashboard.scheduler_pages import Pages, add_pages
 from daskflow.errors import NotFound
 
