@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import queue
+import ssl
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CONNECT_SECONDS = 10
+MORE_SECONDS = 5
+"""What Dask may take beyond that until it gives up."""
 BATCH_SECONDS = 0.0005
 """How long a message to the scheduler may wait for company: Dask's 10 ms would be as long as a small task takes."""
 
@@ -24,16 +29,52 @@ def running_cluster(address: str) -> Iterator[Any]:
     Raises :class:`ClusterError` if nobody answers within 10 seconds, or what answers is no scheduler.
     """
     try:
-        client = client_of(address, timeout=CONNECT_SECONDS)
+        client = _connected(address)
     except (OSError, ValueError, TypeError) as error:
-        reason = (
-            f"No scheduler answers there within {CONNECT_SECONDS} seconds"
-            if isinstance(error, OSError)
-            else error
-        )
-        raise ClusterError(f"Can't reach the cluster at {address}: {reason}.") from error
+        raise ClusterError(f"Can't reach the cluster at {address}: {_why(error, address)}.") from error
     with silence(), client:  # it is silent also while the client closes
         yield client
+
+
+def _connected(address: str) -> Any:
+    """A client of a scheduler. Dask itself waits without end for what listens there and does not speak its language."""
+    made: queue.Queue[Any] = queue.Queue()
+
+    def connect() -> None:
+        try:
+            made.put(client_of(address, timeout=CONNECT_SECONDS))
+        except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+            made.put(error)
+
+    threading.Thread(target=connect, name="daskflow-connect", daemon=True).start()
+    try:
+        found = made.get(timeout=CONNECT_SECONDS + MORE_SECONDS)
+    except queue.Empty:
+        raise ValueError(
+            "What listens there is no scheduler. Is it the port of the dashboard? The scheduler's is another, usually 8786"
+        ) from None
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _why(error: Exception, address: str) -> str:
+    """Why there is no client, to be put after a colon."""
+    from distributed.comm import CommClosedError
+
+    if isinstance(error, TypeError) and "ssl_context" in str(error):
+        return (
+            "It takes a certificate, and Dask's configuration names none here (DASK_DISTRIBUTED__COMM__TLS__CA_FILE, "
+            "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT and ..._KEY), or a file that is not there"
+        )
+    if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+        return "It has a certificate that tls.ca-file of Dask's configuration does not vouch for"
+    if isinstance(error, CommClosedError):
+        other = "It may speak TLS (tls://)" if address.startswith("tcp") else "It may speak no TLS (tcp://)"
+        return f"What listens there ends the connection. {other}, or take no certificate of ours, or be no scheduler"
+    if isinstance(error, OSError):
+        return f"No scheduler answers there within {CONNECT_SECONDS} seconds"
+    return str(error)
 
 
 def client_of(cluster: Any, **options: Any) -> Any:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import dask
 import pytest
 
+from daskflow.clusters import address as address_module
+from daskflow.clusters.address import running_cluster
+from daskflow.errors import ClusterError
+from daskflow.task.certificate import run_security
 from tests.watching import ON_LOOPBACK, scheduler_address
 
 if TYPE_CHECKING:
@@ -149,3 +155,38 @@ def test_an_address_where_nobody_answers_is_an_error_in_time(folder: Path):
     assert "No scheduler answers there within 10 seconds" in done.stderr
     assert time.monotonic() - began < 60
     assert "Traceback" not in done.stderr
+
+
+def test_what_listens_and_is_no_scheduler_is_told_in_time(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(address_module, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(address_module, "MORE_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        there = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+
+        with pytest.raises(ClusterError) as told, running_cluster(there):
+            pass
+
+    assert f"Can't reach the cluster at {there}: " in told.value.message
+
+
+def test_what_ends_the_connection_is_told(address: str):
+    other = address.replace("tcp://", "tls://")
+    security = run_security()
+
+    with (
+        dask.config.set(
+            {
+                "distributed.comm.tls.ca-file": security.tls_ca_file,
+                "distributed.comm.tls.client.cert": security.tls_client_cert,
+                "distributed.comm.tls.client.key": security.tls_client_key,
+            }
+        ),
+        pytest.raises(ClusterError) as told,
+        running_cluster(other),
+    ):
+        pass
+    with pytest.raises(ClusterError) as without, running_cluster(other):
+        pass
+
+    assert "What listens there ends the connection. It may speak no TLS (tcp://)" in told.value.message
+    assert "It takes a certificate, and Dask's configuration names none here" in without.value.message
