@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import queue
 import ssl
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CONNECT_SECONDS = 10
+MORE_SECONDS = 5
+"""What Dask may take beyond that until it gives up."""
 BATCH_SECONDS = 0.0005
 """How long a message to the scheduler may wait for company: Dask's 10 ms would be as long as a small task takes."""
 
@@ -26,11 +30,33 @@ def running_cluster(address: str) -> Iterator[Any]:
     Raises :class:`ClusterError` if nobody answers within 10 seconds, or what answers is no scheduler.
     """
     try:
-        client = client_of(address, timeout=CONNECT_SECONDS)
+        client = _connected(address)
     except (OSError, ValueError, TypeError) as error:
         raise ClusterError(f"Can't reach the cluster at {address}: {_why(address, error)}.") from error
     with silence(), client:  # it is silent also while the client closes
         yield client
+
+
+def _connected(address: str) -> Any:
+    """A client of a scheduler. Dask itself waits without end for what listens there and does not speak its language."""
+    made: queue.Queue[Any] = queue.Queue()
+
+    def connect() -> None:
+        try:
+            made.put(client_of(address, timeout=CONNECT_SECONDS))
+        except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+            made.put(error)
+
+    threading.Thread(target=connect, name="daskflow-connect", daemon=True).start()
+    try:
+        found = made.get(timeout=CONNECT_SECONDS + MORE_SECONDS)
+    except queue.Empty:
+        raise ValueError(
+            "What listens there is no scheduler. Is it the port of the dashboard? The scheduler's is another, usually 8786"
+        ) from None
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def _why(address: str, error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 from distributed.security import Security
 
+from daskflow.clusters import address as address_module
+from daskflow.clusters.address import running_cluster
+from daskflow.errors import ClusterError
 from tests.watching import ON_LOOPBACK, scheduler_address
 
 if TYPE_CHECKING:
@@ -220,3 +224,15 @@ def test_a_scheduler_that_speaks_another_protocol_or_has_other_certificates_is_t
         "speaks no TLS; the address of a scheduler without certificates begins with tcp://."
         in with_too_much.stderr
     )
+
+
+def test_what_listens_and_is_no_scheduler_is_told_in_time(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(address_module, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(address_module, "MORE_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        there = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+
+        with pytest.raises(ClusterError) as told, running_cluster(there):
+            pass
+
+    assert f"Can't reach the cluster at {there}: " in told.value.message
