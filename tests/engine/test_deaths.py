@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from distributed import Client
 
 from daskflow.engine import on_dask
 from daskflow.engine.executor import Ran
@@ -106,6 +107,11 @@ class Cluster:
         self.workers.append(worker)
         return worker
 
+    def wait_for_workers(self) -> None:
+        """Return once the scheduler knows as many as were started."""
+        with Client(self.address, set_as_default=False) as client:
+            client.wait_for_workers(len(self.workers), timeout=60)
+
     def drive(self, *command: str, **options) -> subprocess.Popen[str]:
         """Start a driver on this cluster."""
         return self.place.start("flow.py", *(command or ["run"]), "--cluster", self.address, **options)
@@ -158,6 +164,7 @@ def committed(cluster: Cluster) -> list[str]:
 @contextlib.contextmanager
 def driving(cluster: Cluster, *command: str) -> Iterator[subprocess.Popen[str]]:
     """A driver whose run has come to where every worker has a task of ``after`` that waits."""
+    cluster.wait_for_workers()  # items that one worker could take share its process, and only the first of them would wait
     driver = cluster.drive(*command)
     try:
         wait_until(lambda: len(list(cluster.place.folder.glob("waits-*"))) == len(cluster.workers), 60)
