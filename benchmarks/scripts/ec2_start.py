@@ -39,7 +39,7 @@ def of_container(container: list[str], address: str) -> str:
         spec.setdefault("opts", {})["host"] = address
         words[at] = json.dumps(spec)
     else:
-        words += ["--host", address]
+        words += ["--host", address, "--dashboard-address", f"{address}:8787"]
     return shlex.join(sys.executable if word == "python" else word for word in words)
 
 

@@ -430,7 +430,9 @@ def test_an_interpreter_without_pip_gets_it_for_the_environment(place):
     own, packages = place.folder / "own", place.folder / "packages"
     venv.EnvBuilder(symlinks=True).create(own)
     packages.mkdir()
-    for folder in site.getsitepackages():
+    for folder in filter(
+        os.path.isdir, site.getsitepackages()
+    ):  # Debian's Python names some that are not there
         for entry in Path(folder).iterdir():
             if entry.suffix != ".pth" and entry.name.partition("-")[0] != "pip":
                 (packages / entry.name).symlink_to(entry)
@@ -454,7 +456,8 @@ def test_an_interpreter_without_pip_gets_it_for_the_environment(place):
 
 @pytest.mark.slow
 def test_a_cluster_of_a_class_within_the_driver_has_the_environment_before_the_first_task(place):
-    options = {"processes": "false", "protocol": "inproc://", "dashboard_address": "null"}
+    dashboards = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
+    options = {"processes": "false", "protocol": "inproc://"} | dashboards
     given = [word for name, value in options.items() for word in ("--cluster-option", f"{name}={value}")]
 
     done = call(
