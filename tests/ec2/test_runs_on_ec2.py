@@ -8,20 +8,21 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from daskflow import Run, Task
-from tests.ec2.simulator import PATIENCE, ROOT
+from tests.ec2.simulator import PATIENCE, ROOT, Cloud
 from tests.ec2.tables import toml
 from tests.watching import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from s3server import Bucket
 
     from tests.ec2.gate import Gate
-    from tests.ec2.simulator import Cloud
 
 pytestmark = pytest.mark.timeout(300)
 FLOW = """
@@ -84,29 +85,12 @@ def run(folder: Path, bucket: Bucket, *arguments: str) -> subprocess.CompletedPr
     )
 
 
+@pytest.mark.parametrize("image", [Cloud.profile, Cloud.profile_of_ami], ids=["container", "machine"])
 def test_a_flow_runs_on_machines_that_are_started_for_it_and_ended_with_it(
-    folder: Path, bucket: Bucket, cloud: Cloud
+    folder: Path, bucket: Bucket, cloud: Cloud, image: Callable[..., dict[str, Any]]
 ):
     says = 'it\'s "$HOME"\nand `more`'
-    (folder / "daskflow.toml").write_text(toml({"team": cloud.profile(environment={"SAYS": says})}))
-
-    done = run(folder, bucket, "--cluster", "team")
-
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    found = Task("F/1/join/0", store=bucket.url()).data
-    assert found.doubles == [0, 2, 4, 6]
-    assert found.said == says
-    assert Path(found.home).parent == cloud.folder
-    assert len(cloud.shown) == 2
-    assert cloud.left() == []
-
-
-def test_a_flow_runs_on_machines_whose_image_has_its_python_itself(
-    folder: Path, bucket: Bucket, cloud: Cloud
-):
-    says = 'it\'s "$HOME"\nand `more`'
-    (folder / "daskflow.toml").write_text(toml({"team": cloud.profile_of_ami(environment={"SAYS": says})}))
+    (folder / "daskflow.toml").write_text(toml({"team": image(cloud, environment={"SAYS": says})}))
 
     done = run(folder, bucket, "--cluster", "team")
 
