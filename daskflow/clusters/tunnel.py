@@ -56,7 +56,7 @@ def dashboard_of(client: Any) -> Iterator[str]:
     try:
         yield f"http://{LOOPBACK}:{server.sockets[0].getsockname()[1]}/status"
     finally:
-        server.close()
+        client.sync(_close, server)
 
 
 async def _open(client: Any) -> asyncio.Server:
@@ -74,6 +74,10 @@ async def _open(client: Any) -> asyncio.Server:
         await _carry(comm, reader, writer)
 
     return await asyncio.start_server(enter, LOOPBACK, 0)
+
+
+async def _close(server: asyncio.Server) -> None:
+    server.close()  # in its loop, where connections end at the same moment
 
 
 async def _carry(comm: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
