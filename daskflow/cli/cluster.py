@@ -67,6 +67,7 @@ def check(name: str, as_json: bool) -> int:
 def up(name: str, workers: int | None) -> None:
     """Start a cluster that stays, for runs with --cluster NAME of everybody who has the profile."""
     from daskflow.clusters import ec2_shared
+    from daskflow.clusters.profiles import duration_text
 
     profile = _profile(name)
     number = workers or max(profile.min_workers, 1)
@@ -74,8 +75,8 @@ def up(name: str, workers: int | None) -> None:
         raise click.UsageError(_too_many(profile))
     ec2_shared.start(_account(profile), profile, _user(), number, click.echo)
     click.echo(
-        f"The cluster '{name}' is up. Without a task for {profile.idle_timeout // 60} minutes, and after {profile.lifetime // 3600} "
-        f"hours in any case, it ends itself; 'daskflow cluster down {name}' ends it now."
+        f"The cluster '{name}' is up. Without a task for {duration_text(profile.idle_timeout)}, and after "
+        f"{duration_text(profile.lifetime)} in any case, it ends itself; 'daskflow cluster down {name}' ends it now."
     )
 
 

@@ -110,8 +110,7 @@ def _that_travel(
 
     found = settings.load()
     kinds = {Path(path).suffix or ANY for path in files if path not in told["files"]}
-    most = found.max_package_size * 1_000_000
-    return choose(str(root), Selection(tuple(kinds), most, None if "://" in store else store))
+    return choose(str(root), Selection(tuple(kinds), found.max_package_size * 1_000_000, store))
 
 
 def _imported(root: Path, told: Mapping[str, Any]) -> Iterable[str]:

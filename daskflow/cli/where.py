@@ -60,12 +60,9 @@ def packaged(invocation: Invocation, options: Options, code: Code) -> Code:
         return code
     from daskflow.task.package import Selection, pack
 
-    settings, store = invocation.settings, invocation.store
-    chosen = Selection(
-        (*settings.package_suffixes, *options.package_suffixes),
-        settings.max_package_size * 1_000_000,
-        None if "://" in store else store,
-    )
+    settings = invocation.settings
+    suffixes = (*settings.package_suffixes, *options.package_suffixes)
+    chosen = Selection(suffixes, settings.max_package_size * 1_000_000, invocation.store)
     return replace(code, package=pack(code, chosen))
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from daskflow.clusters import ec2_account, ec2_boot, ec2_groups
 from daskflow.clusters.ec2_account import ALIVE, GONE_SECONDS, MARK, PORT, Refused, as_tag, growing, tags_of
 from daskflow.clusters.ec2_clusters import SCHEDULER, WORKER, console_output
+from daskflow.clusters.profiles import duration_text
 from daskflow.errors import ClusterError
 from daskflow.task.certificate import self_signed
 
@@ -194,7 +195,7 @@ class Fleet:
             left = ", ".join(self._started) or "none"
             raise ClusterError(
                 f"The cluster could not be ended: {error.message} Machines that may be left: {left}; security group: {self._group}. "
-                f"{again} tries again. The machines end by themselves once their scheduler was idle for {self.profile.idle_timeout} seconds."
+                f"{again} tries again. The machines end by themselves once their scheduler was idle for {duration_text(self.profile.idle_timeout)}."
             ) from error
         if self._group is None or not self._owns_group:
             return

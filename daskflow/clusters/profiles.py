@@ -254,6 +254,13 @@ def _duration(value: Any) -> int:
     return _count(1)(value)
 
 
+def duration_text(seconds: int) -> str:
+    """As a profile would say it, in the largest unit of which it is a whole number: ``30 minutes``, ``1 hour``."""
+    unit = max((unit for unit in _UNITS if seconds % _UNITS[unit] == 0), key=_UNITS.__getitem__)
+    number = seconds // _UNITS[unit]
+    return f"{number:,} {unit}" + "s" * (number != 1)
+
+
 def _lifetime(value: Any) -> int:
     seconds = _duration(value)
     if not 600 <= seconds <= 30 * _UNITS["day"]:

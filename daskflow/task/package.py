@@ -64,7 +64,7 @@ class Selection:
     most_bytes
         Largest size of all files together.
     store
-        The store's directory, which is left out; None if it has none.
+        The store, which is left out where it is a directory.
     """
 
     suffixes: tuple[str, ...] = ()
@@ -121,7 +121,8 @@ def choose(root: str, selection: Selection) -> dict[str, os.stat_result]:
 def _files(root: str, selection: Selection) -> Iterator[tuple[str, os.stat_result]]:
     ignored = _ignored(root)
     endings = selection.endings
-    store = None if selection.store is None else os.path.realpath(selection.store)
+    store = selection.store
+    store = None if store is None or "://" in store else os.path.realpath(store)
     waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", ())]
     while waiting:
         folder, above = waiting.pop()

@@ -14,7 +14,7 @@ import pytest
 
 from daskflow import settings
 from daskflow.clusters import Purpose, open_cluster
-from daskflow.clusters.profiles import PYTHON, ClassProfile, Ec2Profile, find
+from daskflow.clusters.profiles import PYTHON, ClassProfile, Ec2Profile, duration_text, find
 from daskflow.errors import ClusterError, DaskflowException, SettingsError
 
 ROOT = str(Path(__file__).parents[2])
@@ -92,6 +92,26 @@ def test_what_a_profile_of_ec2_says_is_read_with_its_units(folder: Path):
     assert profile.allow == ("203.0.113.7/32", "2001:db8::/64")
     assert profile.environment == {"MODE": "a 'b'"}
     assert profile.spot
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (1, "1 second"),
+        (90, "90 seconds"),
+        (1800, "30 minutes"),
+        (3600, "1 hour"),
+        (36 * 3600, "36 hours"),
+        (7 * 86400, "7 days"),
+    ],
+)
+def test_a_time_is_told_as_a_profile_would_say_it(folder: Path, seconds: int, text: str):
+    assert duration_text(seconds) == text
+
+    configure(folder, f'[cluster.team]\nkind = "ec2"\nimage = "i"\nidle_timeout = "{text}"')
+    profile = found(folder)
+    assert isinstance(profile, Ec2Profile)
+    assert profile.idle_timeout == seconds
 
 
 def test_ec2_needs_no_table_if_the_options_say_what_has_to_be_said(folder: Path):

@@ -107,7 +107,9 @@ def run(folder: Path, bucket: Bucket, user: str) -> subprocess.Popen[str]:
 def test_a_cluster_that_stays_is_used_by_two_people_and_ended_by_either(
     folder: Path, bucket: Bucket, cloud: Cloud
 ):
-    assert "The cluster 'team' is up." in tool(folder, "up", "team")
+    up = tool(folder, "up", "team")
+    assert "The cluster 'team' is up. Without a task for" in up
+    assert "and after 7 days in any case" in up
     assert "'team' of ada is up already" in tool(folder, "up", "team", user="bob", fails=True)
 
     runs = {user: run(folder, bucket, user) for user in ("ada", "bob")}
