@@ -164,6 +164,7 @@ def test_every_run_is_finished_whatever_is_killed(chaos):
     assert all(each["finished"] for each in report["rounds"])
 
 
+@pytest.mark.slow
 def test_a_store_that_refuses_now_and_then_changes_nothing_and_is_kept_if_asked_for(chaos):
     report = chaos.report(FLOW, "--runs", "2", "--kill", "worker", "--store-errors", "20%", "--keep")
 
@@ -173,6 +174,7 @@ def test_a_store_that_refuses_now_and_then_changes_nothing_and_is_kept_if_asked_
     assert any(b"(injected)" in path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 def test_runs_in_a_bucket_are_finished_too_and_what_they_stored_is_kept(chaos, bucket):
     chaos.environment |= bucket.environment
 

@@ -165,6 +165,7 @@ def test_a_run_was_as_it_was_also_if_its_machines_can_not_be_ended(
     cloud.close()
 
 
+@pytest.mark.slow
 def test_workers_are_spot_instances_if_the_profile_says_so(
     folder: Path, bucket: Bucket, cloud: Cloud, gate: Gate
 ):
@@ -233,6 +234,7 @@ def there(folder: Path) -> Path:
     return there
 
 
+@pytest.mark.slow
 def test_of_a_machine_that_vanishes_only_what_was_not_committed_runs_again(
     folder: Path, there: Path, bucket: Bucket, cloud: Cloud
 ):
@@ -267,6 +269,7 @@ def is_committed(bucket: Bucket, item: int) -> bool:
     return any(f"/work/{item}/" in key and key.endswith("task.json") for key in bucket.objects())
 
 
+@pytest.mark.slow
 def test_workers_come_with_the_work_and_go_with_it(folder: Path, there: Path, bucket: Bucket, cloud: Cloud):
     (folder / "flow.py").write_text(textwrap.dedent(SLOW.format(there=str(there), width=6, free=1)))
     profile = cloud.profile(min_workers=0, max_workers=2, idle_worker="1 second")

@@ -375,6 +375,7 @@ def test_a_store_on_this_machine_is_told_before_anything_starts(opened: Opened, 
         open_cluster("team", None, {}, Purpose(tmp_path, "/tmp/store", "ada", print))
 
 
+@pytest.mark.slow
 def test_workers_go_when_there_is_nothing_to_do_and_come_again(opened: Opened, cloud: Cloud, tmp_path: Path):
     def waits_for(file: Path, _: int) -> int:
         import time
@@ -393,6 +394,7 @@ def test_workers_go_when_there_is_nothing_to_do_and_come_again(opened: Opened, c
         assert client.submit(lambda: 7).result(60) == 7
 
 
+@pytest.mark.slow
 def test_while_it_runs_no_more_workers_are_asked_for_than_ec2_may_have(
     opened: Opened, cloud: Cloud, told: list[str], tmp_path: Path
 ):

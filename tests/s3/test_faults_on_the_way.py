@@ -77,7 +77,9 @@ def now_and_then(seed: int, rate: float, struck: Counter[str]) -> Callable[[Aske
     return plan
 
 
-@pytest.mark.parametrize(("seed", "how"), [(1, ["--isolate"]), (2, ["--chunk", "10"])])
+@pytest.mark.parametrize(
+    ("seed", "how"), [(1, ["--isolate"]), pytest.param(2, ["--chunk", "10"], marks=pytest.mark.slow)]
+)
 def test_a_flow_whose_requests_go_wrong_now_and_then_succeeds_and_each_task_is_committed_once(
     bucket: Bucket, proxy: Proxy, tmp_path: Path, seed: int, how: list[str]
 ):
