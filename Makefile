@@ -13,7 +13,7 @@ test: $(VENV)/.dev  ## the test suite
 	$(PYTEST) -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/.dev  ## each promise's mechanism taken out, and its tests must go red
-	$(PYTEST) -m slow
+	$(PYTEST) -n 2 --dist worksteal -m slow
 
 check: $(VENV)/.dev  ## style, types, layers
 	$(BIN)/ruff check .
