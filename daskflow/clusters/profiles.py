@@ -256,9 +256,9 @@ def _duration(value: Any) -> int:
 
 def duration_text(seconds: int) -> str:
     """As a profile would say it, in the largest unit of which it is a whole number: ``30 minutes``, ``1 hour``."""
-    unit = max((unit for unit in _UNITS if seconds % _UNITS[unit] == 0), key=_UNITS.__getitem__)
+    unit = next(unit for unit in reversed(_UNITS) if seconds % _UNITS[unit] == 0)
     number = seconds // _UNITS[unit]
-    return f"{number:,} {unit}" + "s" * (number != 1)
+    return f"{number} {unit}" + "s" * (number != 1)
 
 
 def _lifetime(value: Any) -> int:

@@ -100,6 +100,7 @@ def test_what_a_profile_of_ec2_says_is_read_with_its_units(folder: Path):
         (1, "1 second"),
         (90, "90 seconds"),
         (1800, "30 minutes"),
+        (5401, "5401 seconds"),
         (3600, "1 hour"),
         (36 * 3600, "36 hours"),
         (7 * 86400, "7 days"),

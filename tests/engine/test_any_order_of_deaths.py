@@ -334,7 +334,7 @@ orders = st.integers(0, 10_000)
 
 
 @pytest.mark.timeout(300)
-@settings(max_examples=60)
+@settings(max_examples=100)
 @given(shapes(leaves=5), st.integers(0, 1000), deaths, orders, st.sampled_from([0, 1, 3]))
 def test_after_any_deaths_a_run_ends_as_an_undisturbed_one(
     shape: list[Part], seed: int, lives: list[int], order: int, failing: int
@@ -343,7 +343,7 @@ def test_after_any_deaths_a_run_ends_as_an_undisturbed_one(
 
 
 @pytest.mark.timeout(300)
-@settings(max_examples=30)
+@settings(max_examples=40)
 @given(shapes(leaves=2), st.integers(0, 1000), deaths, orders, st.sampled_from([0, 0, 1]))
 def test_after_any_deaths_a_run_of_wide_foreaches_ends_as_an_undisturbed_one(
     body: list[Part], seed: int, lives: list[int], order: int, failing: int

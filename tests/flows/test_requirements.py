@@ -430,9 +430,8 @@ def test_an_interpreter_without_pip_gets_it_for_the_environment(place):
     own, packages = place.folder / "own", place.folder / "packages"
     venv.EnvBuilder(symlinks=True).create(own)
     packages.mkdir()
-    for folder in filter(
-        os.path.isdir, site.getsitepackages()
-    ):  # Debian's Python names some that are not there
+    # Debian's Python names some that are not there
+    for folder in filter(os.path.isdir, site.getsitepackages()):
         for entry in Path(folder).iterdir():
             if entry.suffix != ".pth" and entry.name.partition("-")[0] != "pip":
                 (packages / entry.name).symlink_to(entry)

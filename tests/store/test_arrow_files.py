@@ -18,7 +18,7 @@ if {bytes_too}:
 def let_go():
     ends.wait()
     time.sleep(0.1)
-    print("lets go", flush=True)
+    print("let go", flush=True)
     held.clear()
 
 
@@ -34,4 +34,4 @@ def test_the_end_of_the_interpreter_waits_for_threads_that_hold_files_of_python(
         [sys.executable, "-c", HOLDS.format(bytes_too=bytes_too)], capture_output=True, text=True, timeout=60
     )
 
-    assert (done.stdout, done.stderr, done.returncode) == ("lets go\n", "", 0)
+    assert (done.stdout, done.stderr, done.returncode) == ("let go\n", "", 0)
