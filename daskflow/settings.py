@@ -311,7 +311,7 @@ def user_of(env: Mapping[str, str], account: Callable[[], str | None] = account_
 
 
 def datastore_root(settings: Settings, cwd: Path | None = None, option: str | None = None) -> str:
-    """Where the store is: a URL as it was given, or the absolute path of a directory, which may not exist yet.
+    """Where the store is: a URL as it was given, or the absolute path of a directory (also of ``file://``), which may not exist yet.
 
     It is ``option`` (``--datastore``), or else the setting, or else the nearest folder ``.daskflow`` of
     ``cwd`` or a directory above it, or else ``.daskflow`` in ``cwd``.
@@ -326,6 +326,7 @@ def datastore_root(settings: Settings, cwd: Path | None = None, option: str | No
     else:
         parents = (folder / FOLDER for folder in (cwd, *cwd.parents))
         return str(next((folder for folder in parents if os.path.isdir(folder)), cwd / FOLDER))
+    place = place.removeprefix("file://")
     if URL.match(place):
         scheme, _, path = place.partition("://")
         return f"{scheme}://{path.rstrip('/')}"

@@ -287,6 +287,7 @@ def test_without_a_folder_upwards_the_store_is_in_the_working_directory_and_not_
         ("/data", "/data"),
         ("data/../store", "{project}/store"),
         ("~/store", "{home}/store"),
+        ("file:///data/store/", "/data/store"),
         ("s3://bucket/prefix/", "s3://bucket/prefix"),
         ("memory://", "memory://"),
     ],
